@@ -1,0 +1,49 @@
+# Everything a person does with this checkout.  `make` alone lists the targets.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PYTEST := $(BIN)/python -m pytest
+export PYTHONDONTWRITEBYTECODE := 1
+
+.PHONY: help cluster test unit e2e lint generate lock clean distclean
+
+help: ## List the targets
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+cluster: ## Set up or continue a kind cluster with this checkout's Kaizen installed
+	@$(PYTHON) -m hack cluster
+
+test: lint unit cluster e2e ## Run all checks and tests; makes the cluster first
+
+lint: $(VENV)/.installed ## Check style, types, layers, and that generated files are up to date
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	PYTHONPATH=operator $(BIN)/lint-imports --no-cache
+
+unit: $(VENV)/.installed ## Run the unit tests (seconds, no cluster)
+	$(PYTEST) tests/unit
+
+e2e: $(VENV)/.installed ## Run the stories on the cluster that `make cluster` made
+	$(PYTEST) tests/e2e
+
+generate: $(VENV)/.installed ## Write the CRDs from the models, and the chart's copy
+	PYTHONPATH=operator $(BIN)/python -m kaizen crds --output crds
+	PYTHONPATH=operator $(BIN)/python -m kaizen crds --output charts/kaizen/files/crds
+	$(BIN)/ruff format .
+
+lock: $(VENV)/.installed ## Pin all requirements anew, with hashes
+	@$(PYTHON) -m hack lock
+
+clean: ## Delete the cluster and work files; keep what was expensive to make
+	@$(PYTHON) -m hack clean
+
+distclean: ## Delete everything that these targets ever made
+	@$(PYTHON) -m hack distclean
+
+$(VENV)/.installed: requirements/dev.txt
+	@echo "▸ Install the development tools into $(VENV)"
+	@$(PYTHON) -m hack venv
+	@touch $@

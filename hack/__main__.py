@@ -1,0 +1,34 @@
+"""`python3 -m hack COMMAND`: what the Makefile calls."""
+
+import argparse
+import sys
+
+from hack import clean, cluster, environment
+from hack.steps import Stop, fail
+
+_COMMANDS = {
+    "cluster": cluster.up,
+    "venv": environment.install,
+    "lock": environment.lock,
+    "clean": clean.clean,
+    "distclean": clean.distclean,
+}
+
+
+def main() -> int:
+    """Run one command; 0 done, 1 failed with one sentence, 2 wrong usage."""
+    if sys.version_info < (3, 11):  # noqa: UP036  (the system's Python runs this, whatever it is)
+        return fail(Stop(f"Python 3.11 or newer is needed, and this is {sys.version.split()[0]}."))
+    parser = argparse.ArgumentParser(prog="python3 -m hack", description=__doc__)
+    parser.add_argument("command", choices=sorted(_COMMANDS))
+    try:
+        _COMMANDS[parser.parse_args().command]()
+    except Stop as problem:
+        return fail(problem)
+    except KeyboardInterrupt:
+        return fail(Stop("interrupted; the same command continues from here."))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

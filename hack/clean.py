@@ -1,0 +1,42 @@
+"""Taking away what the other commands made."""
+
+from pathlib import Path
+
+from hack import cluster, engine
+from hack.paths import CACHE, REPOSITORY
+from hack.steps import discard, quietly, step
+
+_WORK = (".pytest_cache", ".mypy_cache", ".ruff_cache", ".import_linter_cache", ".hypothesis", "dist")
+
+
+def clean() -> None:
+    """Delete the cluster and the checkout's work files; what was expensive to make stays in the cache."""
+    cluster.down()
+    for name in _WORK:
+        discard(REPOSITORY / name)
+
+
+def distclean() -> None:
+    """Delete everything that any command of this package or the Makefile ever made, packages of the system excepted."""
+    clean()
+    this = engine.detect()
+    with step("Remove images, tools and caches") as current:
+        if not this.public and (CACHE / "engine" / "storage.conf").exists():
+            this.ask("rm", "--all", "--force", "--volumes", timeout=120)
+            this.ask("network", "rm", "kind")
+            this.ask("system", "reset", "--force", timeout=300)
+        elif this.public:
+            for image in (this.ask("images", "--format", "{{.Repository}}:{{.Tag}}") or "").split():
+                if image.startswith("localhost/kaizen/"):
+                    this.run(current, "rmi", "--force", image)
+        _remove_cache()
+    discard(REPOSITORY / ".venv")
+
+
+def _remove_cache() -> None:
+    for mounted in (CACHE / "engine" / "storage" / "overlay", CACHE / "engine" / "storage"):
+        quietly("umount", mounted)
+    logs = CACHE / "logs"
+    for entry in CACHE.iterdir() if CACHE.exists() else ():
+        if entry != logs:  # the running step still writes there
+            discard(Path(entry))

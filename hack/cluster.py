@@ -1,0 +1,158 @@
+"""The kind cluster with Kaizen installed: made when absent, continued when alive, replaced when dead or outdated."""
+
+import json
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+from hack import bases, engine, golang, images, node
+from hack.engine import Engine
+from hack.paths import CACHE, KUBECONFIG, REPOSITORY
+from hack.steps import Step, Stop, discard, quietly, say, step
+
+NAME = "kaizen"
+NAMESPACE = "kaizen-system"
+_NODE = f"{NAME}-control-plane"
+_CHART = REPOSITORY / "charts" / "kaizen"
+_SYSTEM_NAMESPACE = {
+    "apiVersion": "v1",
+    "kind": "Namespace",
+    "metadata": {"name": NAMESPACE, "labels": {"pod-security.kubernetes.io/enforce": "restricted"}},
+}
+
+
+def up() -> None:
+    """Bring this machine to a running cluster with the checkout's Kaizen installed; raises Stop with one sentence."""
+    this = engine.detect()
+    engine.check_machine(this)
+    world = "public images" if this.public else "images made from packages"
+    say(f"Cluster {NAME!r} by {this.command}, with {world}; cache in {CACHE}")
+    engine.install(this)
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        tools = pool.submit(_build_tools, this)
+        python_base = bases.provide(this, bases.PYTHON)
+        operator = images.provide(this, images.OPERATOR, python_base)
+        node_image = _node_image(this, tools)
+        tools.result()
+    s3 = images.provide(this, images.S3, python_base)
+    _check_size(this, images.OPERATOR, operator)
+    _check_size(this, images.S3, s3)
+    _cluster(this, node_image)
+    _load(this, [operator, s3])
+    _install(operator, s3)
+    say(f"Ready. Use it with: export KUBECONFIG={KUBECONFIG} PATH={CACHE / 'bin'}:$PATH; kubectl get kaizen -A")
+
+
+def down() -> None:
+    """Delete the cluster and everything in it; images and caches stay."""
+    this = engine.detect()
+    if golang.KIND.directory.exists():
+        with step("Delete the cluster") as current:
+            _delete(this, current)
+    discard(KUBECONFIG)
+
+
+def kubectl(*words: str, timeout: float = 30) -> str | None:
+    """Standard output of a kubectl command against the cluster, or None when it fails."""
+    answer = quietly(_kubectl_path(), "--kubeconfig", KUBECONFIG, *words, timeout=timeout)
+    return answer.stdout if answer.returncode == 0 else None
+
+
+def _kubectl_path() -> Path:
+    return CACHE / "bin" / "kubectl"
+
+
+def _build_tools(this: Engine) -> None:
+    """Build what the cluster needs, the longest first, and link the commands that a person uses into one directory."""
+    kubernetes = golang.KUBECTL if this.public else golang.NODE
+    in_node = () if this.public else (golang.ETCD, golang.COREDNS, golang.LOCAL_PATH)
+    for tool in (kubernetes, *in_node, golang.KIND, golang.VERSITYGW, golang.HELM):
+        golang.build(tool)
+    for tool, command in ((kubernetes, "kubectl"), (golang.KIND, "kind"), (golang.HELM, "helm"), (golang.VERSITYGW, "versitygw")):
+        link = CACHE / "bin" / command
+        if not link.is_symlink() or link.readlink() != tool.directory / command:
+            discard(link)
+            link.symlink_to(tool.directory / command)
+
+
+def _node_image(this: Engine, tools: "Future[None]") -> str:
+    if this.public:
+        return node.image(this)
+    base = bases.provide(this, bases.NODE)
+    tools.result()
+    return node.provide(this, base)
+
+
+def _check_size(this: Engine, image: images.Image, name: str) -> None:
+    megabytes = this.image_bytes(name) / 1e6
+    say(f"  image {image.name}: {megabytes:.0f} MB unpacked (limit {image.limit_mb} MB)")
+    if megabytes > image.limit_mb:
+        raise Stop(f"The image {image.name} has {megabytes:.0f} MB unpacked, and may have {image.limit_mb}.")
+
+
+def _cluster(this: Engine, node_image: str) -> None:
+    if _is_alive(this, node_image):
+        return
+    with step("Create the cluster") as current:
+        _delete(this, current)
+        command = (
+            golang.KIND.directory / "kind", "create", "cluster", "--config", REPOSITORY / "kind-config.yaml",
+            "--image", node_image, "--kubeconfig", KUBECONFIG, "--wait", "180s",
+        )  # fmt: skip
+        current.run(*command, env=this.env)
+
+
+def _is_alive(this: Engine, node_image: str) -> bool:
+    """Whether a cluster of this node image answers.  One whose processes died with a session does not."""
+    running = this.ask("container", "inspect", "--format", "{{.State.Running}} {{.Config.Image}}", _NODE)
+    if running is None or running.split() != ["true", node_image]:
+        return False
+    ready = kubectl("wait", "--for=condition=Ready", "node", "--all", "--timeout=20s", timeout=25)
+    return ready is not None and kubectl("get", "--raw", "/readyz") is not None
+
+
+def _delete(this: Engine, current: Step) -> None:
+    current.run(golang.KIND.directory / "kind", "delete", "cluster", "--name", NAME, "--kubeconfig", KUBECONFIG, env=this.env)
+    this.ask("rm", "--force", "--volumes", _NODE)
+
+
+def _load(this: Engine, names: list[str]) -> None:
+    present = (this.ask("exec", _NODE, "ctr", "--namespace", "k8s.io", "images", "ls", "-q") or "").split()
+    for name in names:
+        if name in present or f"docker.io/{name}" in present:
+            continue
+        with step(f"Load {name.rpartition('/')[2]} into the cluster") as current:
+            archive = CACHE / "load.tar"
+            discard(archive)
+            this.run(current, "save", "--output", archive, name)
+            current.run(golang.KIND.directory / "kind", "load", "image-archive", archive, "--name", NAME, env=this.env)
+            discard(archive)
+
+
+def _install(operator: str, s3: str) -> None:
+    values = {"images": {"operator": _reference(operator), "s3": _reference(s3)}}
+    with step("Install the chart") as current:
+        current.run(_kubectl_path(), "--kubeconfig", KUBECONFIG, "apply", "--filename", "-", stdin=json.dumps(_SYSTEM_NAMESPACE))
+        try:
+            current.run(
+                golang.HELM.directory / "helm", "upgrade", "--install", "kaizen", _CHART, "--kubeconfig", KUBECONFIG,
+                "--namespace", NAMESPACE, "--values", "-", "--wait", "--timeout", "120s",
+                stdin=json.dumps(values),
+            )  # fmt: skip
+        except Stop as problem:
+            raise Stop(f"{problem}\n{_what_runs()}") from None
+
+
+def _what_runs() -> str:
+    """The installed Pods, their latest events and the operator's last words: why an install did not end."""
+    asked = (
+        ("get", "pods", "--output", "wide"),
+        ("get", "events", "--sort-by", ".lastTimestamp"),
+        ("logs", "--selector", "app.kubernetes.io/component=operator", "--tail", "15"),
+    )
+    answers = (kubectl("--namespace", NAMESPACE, *words) or "" for words in asked)
+    return "\n".join("\n".join(answer.splitlines()[-15:]) for answer in answers)
+
+
+def _reference(image: str) -> dict[str, str]:
+    repository, _, tag = image.rpartition(":")
+    return {"repository": repository, "tag": tag}

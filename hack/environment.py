@@ -1,0 +1,38 @@
+"""The development environment: `.venv`, and the pinned requirements of it and of every image."""
+
+import venv
+
+from hack.paths import REPOSITORY
+from hack.steps import Stop, step
+
+VENV = REPOSITORY / ".venv"
+_LOCKS = {"operator": "images/operator/requirements.txt", "dev": "requirements/dev.txt"}
+"""Extra of pyproject.toml → the file with its pinned requirements; each later one agrees with the first."""
+
+
+def install() -> None:
+    """Make `.venv` hold exactly what requirements/dev.txt pins."""
+    python = VENV / "bin" / "python"
+    with step("Install the development tools") as current:
+        if not python.exists():
+            try:
+                venv.create(VENV, with_pip=True, clear=True)
+            except Exception as problem:
+                raise Stop(f"{VENV} cannot be made ({problem}); on Debian run `apt-get install python3-venv`.") from problem
+        pip = (python, "-m", "pip", "--disable-pip-version-check")
+        current.run(*pip, "install", "--quiet", "--require-hashes", "-r", REPOSITORY / "requirements" / "dev.txt")
+
+
+def lock() -> None:
+    """Pin the newest allowed versions of all requirements, with the hashes of their files and without any host."""
+    with step("Pin the requirements") as current:
+        first: str | None = None
+        for extra, target in _LOCKS.items():
+            constraint: list[str] = ["--constraint", first] if first else []
+            current.run(
+                VENV / "bin" / "uv", "pip", "compile", "--quiet", "--universal", "--python-version", "3.11", "--upgrade",
+                "--generate-hashes", "--no-annotate", "--no-emit-index-url", "--no-emit-find-links",
+                "--custom-compile-command", "make lock", *constraint, "--extra", extra, "--output-file", target,
+                "pyproject.toml", cwd=REPOSITORY,
+            )  # fmt: skip
+            first = first or target

@@ -1,0 +1,168 @@
+"""Steps: announced when they start, followed by a progress line while they run, timed when they end.
+
+A step's commands write to a log of their own; when one fails, the end of that log is what the user sees.
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from hack.paths import LOGS
+
+PROGRESS_SECONDS = 15
+_print_lock = threading.Lock()
+
+
+class Stop(Exception):
+    """Work cannot go on; the text is the one sentence that the user reads."""
+
+
+def say(line: str) -> None:
+    with _print_lock:
+        print(line, flush=True)
+
+
+class Step:
+    """One announced piece of work; `run` executes commands for it."""
+
+    def __init__(self, title: str) -> None:
+        self.title = title
+        self.log = LOGS / ("".join(c if c.isalnum() else "-" for c in title.lower()).strip("-") + ".log")
+        self._log_lock = threading.Lock()
+
+    def run(
+        self,
+        *command: str | Path,
+        cwd: Path | None = None,
+        env: Mapping[str, str] | None = None,
+        stdin: str | None = None,
+        timeout: float | None = None,
+    ) -> str:
+        """Run a command, append what it prints to the step's log, and return what it printed on standard output.
+
+        Raises Stop, with the end of the log, when the command fails or exceeds `timeout` seconds.
+        """
+        words = [str(word) for word in command]
+        with self._log_lock, self.log.open("a") as log:
+            log.write(f"$ {' '.join(words)}\n")
+            log.flush()
+            try:
+                done = subprocess.run(
+                    words,
+                    cwd=cwd,
+                    env={**os.environ, **(env or {})},
+                    input=stdin,
+                    stdin=subprocess.DEVNULL if stdin is None else None,
+                    stdout=subprocess.PIPE,
+                    stderr=log,
+                    text=True,
+                    timeout=timeout,
+                    check=False,
+                )
+            except subprocess.TimeoutExpired:
+                raise Stop(f"{self.title}: `{words[0]}` did not end within {timeout:.0f} s; its log: {self.log}") from None
+            except FileNotFoundError:
+                raise Stop(f"{self.title}: the command `{words[0]}` is not installed.") from None
+            log.write(done.stdout)
+        if done.returncode != 0:
+            tail = "\n".join("    " + line for line in self.log.read_text(errors="replace").splitlines()[-25:])
+            raise Stop(f"{self.title}: `{' '.join(words)[:160]}` failed ({done.returncode}).\n{tail}\n  Whole log: {self.log}")
+        return done.stdout
+
+
+@contextmanager
+def step(title: str) -> Iterator[Step]:
+    """Announce `title`, print a progress line every 15 s while the block runs, and its time when it ends."""
+    LOGS.mkdir(parents=True, exist_ok=True)
+    current = Step(title)
+    current.log.write_text("")
+    started, over = time.monotonic(), threading.Event()
+
+    def report_progress() -> None:
+        while not over.wait(PROGRESS_SECONDS):
+            say(f"  … {title}: {time.monotonic() - started:.0f} s{_last_line(current.log)}")
+
+    say(f"▸ {title}")
+    thread = threading.Thread(target=report_progress, daemon=True)
+    thread.start()
+    try:
+        yield current
+    except BaseException:
+        over.set()
+        say(f"✗ {title}: failed after {time.monotonic() - started:.1f} s")
+        raise
+    over.set()
+    thread.join()
+    say(f"✓ {title}: {time.monotonic() - started:.1f} s")
+
+
+def _last_line(log: Path) -> str:
+    lines = log.read_text(errors="replace").splitlines()[-1:]
+    return f" · {lines[0].strip()[:90]}" if lines and lines[0].strip() else ""
+
+
+def quietly(*command: str | Path, env: Mapping[str, str] | None = None, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+    """Ask a question of the machine: no log, no failure, the answer is the return code and the output."""
+    words = [str(word) for word in command]
+    try:
+        return subprocess.run(
+            words,
+            env={**os.environ, **(env or {})},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+    except (FileNotFoundError, subprocess.TimeoutExpired) as problem:
+        return subprocess.CompletedProcess(words, 127, "", str(problem))
+
+
+def digest(*parts: str | Path) -> str:
+    """Twelve hexadecimal digits that change when a text, a file or any file below a directory changes."""
+    total = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, Path):
+            for file in _files(part):
+                total.update(str(file.relative_to(part) if file != part else file.name).encode() + b"\0")
+                total.update(file.stat().st_mode.to_bytes(4, "big") + hashlib.sha256(file.read_bytes()).digest())
+        else:
+            total.update(part.encode() + b"\0")
+    return total.hexdigest()[:12]
+
+
+def _files(path: Path) -> Iterable[Path]:
+    if path.is_file():
+        return [path]
+    return sorted(p for p in path.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
+
+
+def publish(target: Path, make: Callable[[Path], None]) -> None:
+    """Make a file or directory under a temporary name and rename it, so that what exists is always whole."""
+    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    discard(partial)
+    partial.parent.mkdir(parents=True, exist_ok=True)
+    make(partial)
+    discard(target)
+    partial.rename(target)
+
+
+def discard(path: Path) -> None:
+    """Remove a file, a link or a whole directory; nothing there is fine."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def fail(problem: Stop) -> int:
+    """Print the sentence and give the exit code."""
+    print(f"\nkaizen: {problem}", file=sys.stderr, flush=True)
+    return 1

@@ -1,0 +1,117 @@
+"""What the three kinds share: the base model, names, conditions, and the rules that the API server checks.
+
+A model here is the one source of its CRD schema (see crd.py).  Texts in `description` are what `kubectl explain` prints,
+texts in `rules` are what `kubectl apply` answers.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic.alias_generators import to_camel
+
+GROUP = "mlops.kaizen.dev"
+VERSION = "v1alpha1"
+API_VERSION = f"{GROUP}/{VERSION}"
+
+DNS_LABEL = "^[a-z]([-a-z0-9]*[a-z0-9])?$"
+"""RFC 1035 label: the names that a Service may have."""
+
+
+class Model(BaseModel):
+    """A part of a resource: camelCase outside, snake_case inside, immutable, no unknown fields."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel, populate_by_name=True, frozen=True, extra="forbid", use_attribute_docstrings=True
+    )
+
+
+class Status(BaseModel):
+    """A part of a status.  Unknown fields are dropped, so that an older operator can read what a newer one wrote."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel, populate_by_name=True, frozen=True, extra="ignore", use_attribute_docstrings=True
+    )
+
+
+def rules(*pairs: tuple[str, str]) -> dict[str, Any]:
+    """Schema extension for (CEL expression that must hold, sentence shown when it does not)."""
+    return {"x-kubernetes-validations": [{"rule": rule, "message": message} for rule, message in pairs]}
+
+
+def unchanged(*fields: str, message: str) -> tuple[tuple[str, str], ...]:
+    """Transition rules: these fields of a model keep the value they were created with."""
+    return tuple(
+        (f"has(self.{name}) == has(oldSelf.{name}) && (!has(self.{name}) || self.{name} == oldSelf.{name})", message)
+        for name in fields
+    )
+
+
+def by_key(*keys: str) -> dict[str, Any]:
+    """Schema extension for a list of objects that are told apart by these fields."""
+    return {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": list(keys)}
+
+
+AS_SET: dict[str, Any] = {"x-kubernetes-list-type": "set"}
+ANY_OBJECT: dict[str, Any] = {"x-kubernetes-preserve-unknown-fields": True}
+
+ObjectName = Annotated[str, Field(min_length=1, max_length=253, pattern="^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")]
+ModelName = Annotated[str, Field(min_length=1, max_length=40, pattern=DNS_LABEL)]
+ColumnName = Annotated[str, Field(min_length=1, max_length=128)]
+Digest = Annotated[str, Field(max_length=71, pattern="^sha256:[0-9a-f]{64}$")]
+Seconds = Annotated[int, Field(ge=1, le=315_360_000)]
+Quantity = Annotated[
+    int | str,
+    WithJsonSchema(
+        {
+            "anyOf": [{"type": "integer"}, {"type": "string"}],
+            "pattern": r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$",
+            "maxLength": 32,
+            "x-kubernetes-int-or-string": True,
+        }
+    ),
+]
+"""An amount as Kubernetes writes it: 2, 500m, 1.5Gi."""
+
+
+class Condition(Status):
+    """A condition as the Kubernetes API conventions define it."""
+
+    type: Annotated[str, Field(min_length=1, max_length=64)]
+    status: Literal["True", "False", "Unknown"]
+    reason: Annotated[str, Field(min_length=1, max_length=128, pattern="^[A-Za-z]([A-Za-z0-9_]*[A-Za-z0-9])?$")]
+    message: Annotated[str, Field(max_length=2048)] = ""
+    observed_generation: int
+    """The generation of the object that this condition speaks of."""
+    last_transition_time: Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+    """When `status` last changed."""
+
+
+Conditions = Annotated[list[Condition], Field(max_length=16, json_schema_extra=by_key("type"))]
+
+
+class BaseStatus(Status):
+    """What every status has."""
+
+    observed_generation: int = -1
+    """The generation that this status answers; -1 until the operator has seen the object."""
+    conditions: Conditions = []
+
+
+class ResourceQuantities(Model):
+    """Amounts of what a node has."""
+
+    cpu: Quantity | None = None
+    memory: Quantity | None = None
+
+
+class Resources(Model):
+    """Requests and limits of the container."""
+
+    requests: ResourceQuantities | None = None
+    limits: ResourceQuantities | None = None
+
+
+class PodSettings(Model):
+    """The part of a Pod's settings that most people need."""
+
+    resources: Resources | None = None

@@ -1,0 +1,1 @@
+"""The loop: keys from the watches, reconciles from the queue, writes to the cluster."""

@@ -1,0 +1,172 @@
+"""The registry's bucket, kept usable: embedded users, bucket and policy made, ownership claimed, failures named.
+
+Level-based: each round looks at everything again and mends what differs, so a round may be cut off anywhere.
+"""
+
+import asyncio
+import base64
+import logging
+import secrets
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from kaizen import metrics
+from kaizen.cluster.client import ApiError, Client, Conflict, NotFound
+from kaizen.control.config import Config
+from kaizen.core.plan import Bucket as BucketState
+from kaizen.registry import claim, embedded, errors, policy
+from kaizen.registry.settings import BucketSettings
+from kaizen.registry.store import Bucket
+
+FIRST_RETRY_SECONDS = 1.0
+CHECK_SECONDS = 30.0
+OPERATOR_ACCOUNT = "kaizen-operator"
+WORKLOAD_ACCOUNT = "kaizen-workloads"
+_log = logging.getLogger(__name__)
+Result = TypeVar("Result")
+
+
+class BucketKeeper:
+    """Checks the bucket again and again, and says when its state has changed."""
+
+    def __init__(self, config: Config, client: Client, on_change: Callable[[], None]) -> None:
+        self._config = config
+        self._client = client
+        self._on_change = on_change
+        self._state = BucketState(False, "BucketNotChecked", "The bucket has not been checked yet.")
+        self._bucket: Bucket | None = None
+        self._threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="s3")
+        self.checked = asyncio.Event()
+        """Set once the first check has ended, well or not."""
+
+    def state(self) -> BucketState:
+        """The bucket's state as of the last check."""
+        return self._state
+
+    async def keep(self) -> None:
+        """Check until cancelled: every half minute while all is well, with growing delay up to that otherwise."""
+        delay = FIRST_RETRY_SECONDS
+        while True:
+            state = await self._check()
+            if state != self._state:
+                log = _log.info if state.usable else _log.warning
+                log("%s: %s", state.reason, state.message or f"the bucket {self._config.bucket_name} can be used")
+                self._state = state
+                self._on_change()
+            metrics.BUCKET_USABLE.set(state.usable)
+            self.checked.set()
+            delay = FIRST_RETRY_SECONDS if state.usable else min(2 * delay, CHECK_SECONDS)
+            await asyncio.sleep(CHECK_SECONDS if state.usable else delay)
+
+    async def _check(self) -> BucketState:
+        try:
+            await self._make_usable()
+        except claim.ForeignCluster as problem:
+            return _unusable("BucketBelongsToAnotherCluster", problem)
+        except errors.Refused as problem:
+            return _unusable("BucketRefused", problem)
+        except errors.BucketError as problem:
+            return _unusable("BucketUnreachable", problem)
+        except ApiError as problem:
+            return _unusable("BucketSecretUnreadable", problem)
+        except ValueError as problem:
+            return _unusable("BucketMisconfigured", problem)
+        return BucketState(True)
+
+    async def _make_usable(self) -> None:
+        settings = await self._settings()
+        cluster = await self._client.get("Namespace", None, "kube-system")
+        if self._bucket is None or self._bucket.settings != settings:
+            self._bucket = Bucket(settings)
+        bucket = self._bucket
+        if self._config.bucket_embedded:
+            document = _embedded_policy(settings)
+            await self._in_thread(lambda: embedded.ensure_bucket(bucket, document))
+        await self._in_thread(lambda: claim.claim(bucket, cluster["metadata"]["uid"]))
+
+    async def _settings(self) -> BucketSettings:
+        config = self._config
+        keys: Mapping[str, str] = {}
+        if config.bucket_secret:
+            keys = await self._embedded_secret() if config.bucket_embedded else await self._secret()
+        return BucketSettings(
+            endpoint=config.bucket_endpoint,
+            name=config.bucket_name,
+            prefix=config.bucket_prefix,
+            region=config.bucket_region,
+            access_key=keys.get("AWS_ACCESS_KEY_ID"),
+            secret_key=keys.get("AWS_SECRET_ACCESS_KEY"),
+            session_token=keys.get("AWS_SESSION_TOKEN"),
+            secret_name=config.bucket_secret or "",
+        )
+
+    async def _secret(self) -> Mapping[str, str]:
+        """The credentials as the platform team gave them; raises ApiError or MissingKey."""
+        name = self._config.bucket_secret or ""
+        try:
+            secret = await self._client.get("Secret", self._config.namespace, name)
+        except NotFound as problem:
+            what = f"The Secret {name} does not exist in namespace {self._config.namespace}"
+            raise ApiError(404, "NotFound", f"{what}: create it with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.") from problem
+        keys = {key: base64.b64decode(value).decode().strip() for key, value in secret.get("data", {}).items()}
+        for needed in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            if not keys.get(needed):
+                raise MissingKey(f"The Secret {name} in namespace {self._config.namespace} has no {needed}: add it.")
+        return keys
+
+    async def _embedded_secret(self) -> Mapping[str, str]:
+        """The embedded server's credentials, made up when there are none yet: the server waits for this Secret."""
+        try:
+            return await self._secret()
+        except ApiError as problem:
+            if problem.status != 404:
+                raise
+        try:
+            await self._client.create(
+                {
+                    "apiVersion": "v1",
+                    "kind": "Secret",
+                    "metadata": {"name": self._config.bucket_secret, "namespace": self._config.namespace},
+                    "stringData": _new_credentials(),
+                }
+            )
+        except Conflict:
+            _log.info("another process made the embedded server's credentials")
+        return await self._secret()
+
+    async def _in_thread(self, work: Callable[[], Result]) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+
+def _unusable(reason: str, problem: Exception) -> BucketState:
+    sentence = str(problem)
+    return BucketState(False, reason, f"{sentence[:1].upper()}{sentence[1:].rstrip('.')}.")
+
+
+class MissingKey(ValueError):
+    """A Secret lacks a key."""
+
+
+def _embedded_policy(settings: BucketSettings) -> str:
+    return policy.as_document(
+        policy.owner_statements(settings.name, OPERATOR_ACCOUNT)
+        + policy.single_tenant_policy(settings.name, settings.prefix, WORKLOAD_ACCOUNT)
+    )
+
+
+def _new_credentials() -> dict[str, str]:
+    operator, workload = secrets.token_urlsafe(32), secrets.token_urlsafe(32)
+    accounts = (
+        embedded.Account(OPERATOR_ACCOUNT, operator, "userplus"),
+        embedded.Account(WORKLOAD_ACCOUNT, workload),
+    )
+    return {
+        "AWS_ACCESS_KEY_ID": OPERATOR_ACCOUNT,
+        "AWS_SECRET_ACCESS_KEY": operator,
+        "WORKLOAD_ACCESS_KEY_ID": WORKLOAD_ACCOUNT,
+        "WORKLOAD_SECRET_ACCESS_KEY": workload,
+        "ROOT_ACCESS_KEY_ID": "kaizen-root",
+        "ROOT_SECRET_ACCESS_KEY": secrets.token_urlsafe(32),
+        "users.json": embedded.users_document(accounts),
+    }

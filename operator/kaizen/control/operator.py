@@ -1,0 +1,147 @@
+"""The operator's process: wait for the Lease, fill the store, reconcile, and stop cleanly.
+
+Killed at any instruction it leaves nothing behind but the Lease, which ends by itself; the next process reads the
+world anew.
+"""
+
+import asyncio
+import logging
+import random
+from collections import Counter
+from collections.abc import Awaitable, Callable
+
+from kaizen import metrics
+from kaizen.cluster.client import ApiError, Client
+from kaizen.cluster.lease import Lease
+from kaizen.cluster.resources import CHILDREN, OWN, WATCHED
+from kaizen.cluster.store import Store, key_of, owner_of
+from kaizen.control import health
+from kaizen.control.bucket import BucketKeeper
+from kaizen.control.config import Config
+from kaizen.control.queue import Queue
+from kaizen.control.reconcile import Reconciler
+from kaizen.core.conditions import find
+from kaizen.core.objects import MANAGED_BY
+from kaizen.core.plan import Key, Object
+
+LEASE_NAME = "kaizen-operator"
+CHILD_SELECTOR = f"{MANAGED_BY}=kaizen"
+LIST_RETRY_SECONDS = 1.0
+_OWN_KINDS = frozenset(resource.kind for resource in OWN)
+_log = logging.getLogger(__name__)
+
+
+class Operator:
+    """Everything of one process, wired together."""
+
+    def __init__(self, config: Config, client: Client) -> None:
+        self._config = config
+        self._client = client
+        self._store = Store()
+        self._queue = Queue()
+        self._health = health.Health(config.resync_seconds)
+        self._bucket = BucketKeeper(config, client, self._queue_everything)
+
+    async def run(self, watch: Callable[["Operator"], Awaitable[None]]) -> None:
+        """Serve probes at once, reconcile once the Lease is held; `watch` delivers events until it is cancelled.
+
+        Ends when `watch` does or when cancelled, with the Lease released; raises lease.Lost (in an ExceptionGroup).
+        """
+        lease = Lease(self._client, self._config.namespace, LEASE_NAME, self._config.pod_name)
+        async with health.serving(self._health, self._queue, self._store_summary, self._config.port):
+            try:
+                await self._wait_for_lease(lease)
+                async with asyncio.TaskGroup() as tasks:
+                    tasks.create_task(lease.hold())
+                    tasks.create_task(self._bucket.keep())
+                    await self._resync()
+                    self._health.ready = True
+                    tasks.create_task(self._resync_forever())
+                    tasks.create_task(_until_stopped(watch(self)))
+                    await self._bucket.checked.wait()
+                    reconciler = Reconciler(self._client, self._store, self._queue, self._bucket.state)
+                    for _ in range(self._config.workers):
+                        tasks.create_task(reconciler.work())
+            except* _Stopped:
+                _log.info("stopping")
+            finally:
+                metrics.LEADER.set(0)
+                await lease.release()
+
+    def on_event(self, kind: str | None, body: Object) -> None:
+        """Take one watch event: remember the object, and queue whom it concerns.  `kind` is DELETED or anything else."""
+        metrics.WATCH_EVENTS.labels(body["kind"]).inc()
+        changed = self._store.remove(body) if kind == "DELETED" else self._store.put(body)
+        if changed:
+            self._queue_for(body)
+
+    async def _wait_for_lease(self, lease: Lease) -> None:
+        acquired = asyncio.ensure_future(lease.acquire())
+        try:
+            done, _ = await asyncio.wait({acquired}, timeout=1.0)
+            if not done:
+                self._health.ready = True  # A standby is as ready as it can be.
+                _log.info("waiting for the Lease %s", LEASE_NAME)
+            await acquired
+        finally:
+            acquired.cancel()
+        self._health.leading = True
+        self._health.note_resync()
+        metrics.LEADER.set(1)
+        _log.info("leading")
+
+    async def _resync_forever(self) -> None:
+        while True:
+            await asyncio.sleep(self._config.resync_seconds)
+            await self._resync()
+            for key in self._own_keys():
+                self._queue.add(key, random.uniform(0, self._config.resync_seconds / 2))
+
+    async def _resync(self) -> None:
+        """List everything that is watched; tried again until it succeeds."""
+        for resource in WATCHED:
+            selector = CHILD_SELECTOR if resource in CHILDREN else None
+            while True:
+                before = self._store.keys(resource.kind)
+                try:
+                    listed = [body async for body in self._client.list_all(resource, selector)]
+                except ApiError as problem:
+                    _log.warning("%s cannot be listed: %s", resource.plural, problem)
+                    await asyncio.sleep(LIST_RETRY_SECONDS)
+                    continue
+                for body in self._store.replace(resource.kind, listed, before):
+                    self._queue_for(body)
+                break
+        self._health.note_resync()
+        metrics.RESYNC_TIME.set_to_current_time()
+
+    def _queue_for(self, body: Object) -> None:
+        if body["kind"] in _OWN_KINDS:
+            self._queue.add(key_of(body))
+        if (owner := owner_of(body)) and owner["kind"] in _OWN_KINDS:
+            self._queue.add(Key(owner["kind"], body["metadata"]["namespace"], owner["name"]))
+
+    def _queue_everything(self) -> None:
+        for key in self._own_keys():
+            self._queue.add(key)
+
+    def _own_keys(self) -> list[Key]:
+        return [key for key in self._store if key.kind in _OWN_KINDS]
+
+    def _store_summary(self) -> Counter[tuple[str, str]]:
+        """How many objects there are of each kind and status of Ready."""
+        summary: Counter[tuple[str, str]] = Counter()
+        for key in self._own_keys():
+            status = (self._store.get(key) or {}).get("status", {})
+            ready = find(status.get("conditions", ()), "Ready")
+            summary[key.kind, ready["status"] if ready else "Unknown"] += 1
+        return summary
+
+
+class _Stopped(Exception):
+    """The watches ended because the process was asked to."""
+
+
+async def _until_stopped(watching: Awaitable[None]) -> None:
+    await watching
+    raise _Stopped

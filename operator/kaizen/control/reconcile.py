@@ -1,0 +1,127 @@
+"""One reconcile: observe from the store, decide purely, apply with guarded writes.  The same for all kinds.
+
+Crash at any instruction: nothing here lives longer than the call.  Children are named, so a repetition finds them; the
+status is computed anew from what is observed; events are recorded after the status that they tell of, so a crash
+between the two loses a hint and no fact.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+from kaizen import metrics
+from kaizen.cluster import events
+from kaizen.cluster.client import ApiError, Client, Conflict, NotFound
+from kaizen.cluster.store import Store, key_of
+from kaizen.control.children import Children, NameTaken
+from kaizen.control.kinds import DECIDE
+from kaizen.control.queue import Queue
+from kaizen.core.conditions import conclude, find
+from kaizen.core.plan import Bucket, Key, Object, Observed, Plan, Retry, Terminal, Waiting
+
+NAME_TAKEN_SECONDS = 30.0
+CONFLICT_SECONDS = 1.0
+_log = logging.getLogger(__name__)
+
+
+class Reconciler:
+    """Works on keys from a queue until cancelled."""
+
+    def __init__(self, client: Client, store: Store, queue: Queue, bucket: Callable[[], Bucket]) -> None:
+        self._client = client
+        self._store = store
+        self._queue = queue
+        self._bucket = bucket
+        self._children = Children(client)
+
+    async def work(self) -> None:
+        """Take keys and reconcile them; a failure of one never ends the loop."""
+        while True:
+            key = await self._queue.take()
+            started = time.perf_counter()
+            try:
+                result = await self._one(key)
+            except Exception:
+                result = "Failed"
+                metrics.RECONCILE_ERRORS.labels(key.kind, "InternalError").inc()
+                delay = self._queue.failed(key)
+                _log.exception("reconcile failed; again in %.0f s", delay, extra={"object": str(key)})
+            metrics.RECONCILE_SECONDS.labels(key.kind, result).observe(time.perf_counter() - started)
+
+    async def _one(self, key: Key) -> str:
+        try:
+            plan = await self.reconcile(key)
+        except (Conflict, NotFound):
+            # Observed too early: the event that brings the newer state is on its way.
+            self._queue.done(key, CONFLICT_SECONDS)
+            return "Conflict"
+        match plan.outcome if plan else None:
+            case Retry(reason, message):
+                metrics.RECONCILE_ERRORS.labels(key.kind, reason).inc()
+                delay = self._queue.failed(key)
+                _log.warning("%s: %s Again in %.0f s.", reason, message, delay, extra={"object": str(key)})
+            case Waiting(after_seconds=after) | Terminal(after_seconds=after):
+                self._queue.done(key, after)
+            case _:
+                self._queue.done(key)
+        return "Done"
+
+    async def reconcile(self, key: Key) -> Plan | None:
+        """Bring one object and its children to what is decided; None when it is gone or going."""
+        owner = self._store.get(key)
+        if owner is None or owner["metadata"].get("deletionTimestamp"):
+            return None
+        observed = Observed(owner, self._store.children(owner["metadata"]["uid"]), self._bucket())
+        now = datetime.now(UTC)
+        plan = DECIDE[key.kind](observed, now)
+        plan = await self._apply_children(observed, plan)
+        await self._apply_status(observed, plan, now)
+        return plan
+
+    async def _apply_children(self, observed: Observed, plan: Plan) -> Plan:
+        """Write the children; what goes wrong becomes the plan's outcome."""
+        known = {key_of(child): child for child in observed.children}
+        try:
+            for child in plan.children:
+                await self._children.ensure(child, observed.owner, known.get(key_of(child.body)))
+            for body in plan.deletions:
+                await self._client.delete(body)
+                self._children.forget(key_of(body))
+        except NameTaken as problem:
+            return replace(plan, outcome=Terminal("NameTaken", str(problem), NAME_TAKEN_SECONDS))
+        except (Conflict, NotFound):
+            raise
+        except ApiError as problem:
+            return replace(plan, outcome=Retry("ApplyFailed", str(problem)))
+        return plan
+
+    async def _apply_status(self, observed: Observed, plan: Plan, now: datetime) -> None:
+        owner, before = observed.owner, observed.owner.get("status", {})
+        conditions = conclude(plan.outcome, before.get("conditions", ()), observed.generation, now)
+        status = {**plan.status, "observedGeneration": observed.generation, "conditions": conditions}
+        if status == before:
+            return
+        metadata = owner["metadata"]
+        body = {
+            "apiVersion": owner["apiVersion"],
+            "kind": owner["kind"],
+            "metadata": {"name": metadata["name"], "namespace": metadata["namespace"]},
+            "status": status,
+        }
+        self._store.put(await self._client.apply_status(body, owner))
+        await self._tell(owner, before, status)
+
+    async def _tell(self, owner: Object, before: Mapping[str, Any], status: Mapping[str, Any]) -> None:
+        """Record an event and a log line when the reason of Ready has changed."""
+        ready, old = find(status["conditions"], "Ready"), find(before.get("conditions", ()), "Ready")
+        if ready is None or (old is not None and (old["status"], old["reason"]) == (ready["status"], ready["reason"])):
+            return
+        kind = "Warning" if ready["status"] == "False" or find(status["conditions"], "Reconciling") else "Normal"
+        _log.info("%s: %s", ready["reason"], ready["message"], extra={"object": str(key_of(owner))})
+        try:
+            await events.record(self._client, owner, kind, ready["reason"], ready["message"])
+        except ApiError as problem:
+            _log.info("an event was not recorded: %s", problem, extra={"object": str(key_of(owner))})

@@ -1,0 +1,57 @@
+"""Builders of child objects: names, labels, and the bodies that the API server is given."""
+
+from typing import Any
+
+from kaizen.api.base import GROUP
+from kaizen.core.plan import Object, Observed
+
+MANAGED_BY = "app.kubernetes.io/managed-by"
+SERVICE_LABEL = f"{GROUP}/service"
+VERSION_LABEL = f"{GROUP}/version"
+SERVING_PORT = 8080
+NO_VERSION = "none"
+"""Value of the version label that no Pod has: what a Service selects before there is a version."""
+
+
+def stable_service(observed: Observed, version: str = NO_VERSION) -> Object:
+    """The Service that clients call: it selects the Pods of the stable version."""
+    return _object(
+        "v1",
+        "Service",
+        observed,
+        observed.name,
+        {SERVICE_LABEL: observed.name},
+        {
+            "type": "ClusterIP",
+            "ports": [{"name": "http", "port": 80, "protocol": "TCP", "targetPort": SERVING_PORT}],
+            "selector": {SERVICE_LABEL: observed.name, VERSION_LABEL: version},
+        },
+    )
+
+
+def controller_reference(owner: Object) -> dict[str, Any]:
+    """The owner reference that makes the garbage collector delete a child with its owner."""
+    return {
+        "apiVersion": owner["apiVersion"],
+        "kind": owner["kind"],
+        "name": owner["metadata"]["name"],
+        "uid": owner["metadata"]["uid"],
+        "controller": True,
+        "blockOwnerDeletion": True,
+    }
+
+
+def _object(
+    api_version: str, kind: str, observed: Observed, name: str, labels: dict[str, str], spec: dict[str, Any]
+) -> dict[str, Any]:
+    return {
+        "apiVersion": api_version,
+        "kind": kind,
+        "metadata": {
+            "name": name,
+            "namespace": observed.namespace,
+            "labels": {MANAGED_BY: "kaizen", **labels},
+            "ownerReferences": [controller_reference(observed.owner)],
+        },
+        "spec": spec,
+    }

@@ -1,0 +1,31 @@
+"""Fixtures of the stories: the cluster that `make cluster` made, and a namespace of each story's own."""
+
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from hack.paths import KUBECONFIG
+from tests.support.cluster import Cluster
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Cluster:
+    """The running cluster with Kaizen installed."""
+    if not KUBECONFIG.exists():
+        pytest.fail("there is no cluster: run `make cluster` first")
+    found = Cluster()
+    found.wait_ready("kaizen-operator")
+    found.wait_ready("kaizen-s3")
+    return found
+
+
+@pytest.fixture
+def namespace(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A namespace that enforces Pod Security "restricted", deleted after the story."""
+    name = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower()).strip("-")[:50].strip("-")
+    cluster.kubectl("delete", "namespace", name, "--ignore-not-found", "--timeout=60s", seconds=65)
+    cluster.kubectl("create", "namespace", name)
+    cluster.kubectl("label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted")
+    yield name
+    cluster.kubectl("delete", "namespace", name, "--wait=false")

@@ -1,0 +1,154 @@
+"""What a user reads when a spec is wrong: every rule of the schemas, with its sentence, from the real API server."""
+
+from typing import Any
+
+import pytest
+
+from tests.support.cluster import Cluster, Rejected
+from tests.support.objects import changed, inference_service, model_version, recipe, training_job
+
+JOB, VERSION, SERVICE = training_job(), model_version(), inference_service()
+SOURCE = {"name": "weather", "uri": "s3://lake/weather/"}
+GATE = {"name": "no-worse", "metric": "log_loss", "againstProduction": {"worseByAtMost": 0.01}}
+TRAINED = inference_service(training={"template": recipe()})
+
+REJECTED: dict[str, tuple[dict[str, Any], str]] = {
+    "no estimator": (changed(JOB, "spec.estimator", None), "spec.estimator: Required value"),
+    "no target": (changed(JOB, "spec.data.target", None), "spec.data.target: Required value"),
+    "no source": (changed(JOB, "spec.data.sources", []), "spec.data.sources: Invalid value: 0: spec.data.sources in body should have at least 1"),
+    "unknown field": (changed(JOB, "spec.learningRate", 1), 'unknown field "spec.learningRate"'),
+    "unknown task": (changed(JOB, "spec.task", "Ranking"), 'spec.task: Unsupported value: "Ranking": supported values: "Classification", "Regression"'),
+    "unknown format": (changed(JOB, "spec.data.sources.0.format", "Excel"), 'supported values: "Parquet", "CSV"'),
+    "local path": (changed(JOB, "spec.data.sources.0.uri", "/data/flights"), "spec.data.sources[0].uri in body should match '^s3://[^/]+/.+$'"),
+    "two sources of one name": (
+        changed(changed(JOB, "spec.data.query", "SELECT 1"), "spec.data.sources", [JOB["spec"]["data"]["sources"][0]] * 2),
+        "Duplicate value",
+    ),
+    "two sources without a query": (
+        changed(JOB, "spec.data.sources", [*JOB["spec"]["data"]["sources"], SOURCE]),
+        "several sources need a query that joins them: write data.query",
+    ),
+    "temporal split without a timestamp": (
+        changed(JOB, "spec.data.split.method", "Temporal"),
+        "split.method Temporal needs data.timestamp: name the column that orders the rows",
+    ),
+    "timestamp is the target": (
+        changed(JOB, "spec.data.timestamp", "delayed"),
+        "data.timestamp and data.target must be different columns",
+    ),
+    "target among the excluded": (
+        changed(JOB, "spec.data.features.exclude", ["delayed"]),
+        "data.target is never a feature: remove it from features.exclude",
+    ),
+    "test share too large": (changed(JOB, "spec.data.split.testShare", 0.9), "testShare in body should be less than or equal to 0.5"),
+    "test share of nothing": (changed(JOB, "spec.data.split.testShare", 0), "should be greater than or equal to 0.01"),
+    "too few rows asked": (changed(JOB, "spec.data.minimumRows", 1), "minimumRows in body should be greater than or equal to 10"),
+    "metric of another task": (
+        changed(JOB, "spec.gates", [{**GATE, "metric": "rmse"}]),
+        "gates[].metric must be one of log_loss, brier, calibration_gap, roc_auc, accuracy for task Classification",
+    ),
+    "metric of another task, regression": (
+        changed(changed(JOB, "spec.task", "Regression"), "spec.gates", [GATE]),
+        "gates[].metric must be one of rmse, mae, r2 for task Regression",
+    ),
+    "negative tolerance": (
+        changed(JOB, "spec.gates", [{**GATE, "againstProduction": {"worseByAtMost": -1}}]),
+        "worseByAtMost in body should be greater than or equal to 0",
+    ),
+    "too many retries": (changed(JOB, "spec.backoffLimit", 100), "backoffLimit in body should be less than or equal to 20"),
+    "no quantity": (changed(JOB, "spec.pod.resources.limits.memory", "much"), "spec.pod.resources.limits.memory in body should match"),
+    "model name in capitals": (changed(JOB, "spec.model", "FlightDelay"), "spec.model in body should match '^[a-z]"),
+    "model name too long": (changed(JOB, "spec.model", "m" * 41), "spec.model: Too long: may not be more than 40 bytes"),
+    "job name too long": (changed(JOB, "metadata.name", "j" * 51), "metadata.name must have at most 50 characters, so that its Job's Pods can be named after it"),
+    "job name with a dot": (changed(JOB, "metadata.name", "a.b"), "metadata.name must start with a lower-case letter and have only lower-case letters, digits and dashes"),
+    "version name with a dot": (changed(VERSION, "metadata.name", "a.b"), "metadata.name must start with a lower-case letter"),
+    "version name too long": (changed(VERSION, "metadata.name", "v" * 53), "metadata.name must have at most 52 characters, the model's name and its version"),
+    "digest of another kind": (changed(VERSION, "spec.digest", "md5:0"), "spec.digest in body should match '^sha256:[0-9a-f]{64}$'"),
+    "version in the operator's name space": (
+        changed(VERSION, "metadata.name", "flight-delay-v7"),
+        "metadata.name must not end in -v and a number: the operator gives such names to the versions it registers",
+    ),
+    "service name with a digit first": (changed(SERVICE, "metadata.name", "7up"), "metadata.name must start with a lower-case letter"),
+    "service name too long": (changed(SERVICE, "metadata.name", "s" * 51), "metadata.name must have at most 50 characters, so that its versions' Services can be named after it"),
+    "service name like a version's": (
+        changed(SERVICE, "metadata.name", "flight-delay-v2"),
+        "metadata.name must not end in -v and a number: such names belong to the services of single versions",
+    ),
+    "version zero": (changed(SERVICE, "spec.version", 0), "spec.version in body should be greater than or equal to 1"),
+    "no replicas": (changed(SERVICE, "spec.replicas.minimum", 0), "spec.replicas.minimum in body should be greater than or equal to 1"),
+    "span shorter than a window": (
+        changed(SERVICE, "spec.monitoring", {"windowSeconds": 300, "drift": {"spanSeconds": 60}}),
+        "monitoring.drift.spanSeconds must be at least monitoring.windowSeconds",
+    ),
+    "unknown distance": (changed(SERVICE, "spec.monitoring.drift.distance", "Hellinger"), 'supported values: "PSI"'),
+    "unknown trigger": (changed(TRAINED, "spec.training.on", ["Monday"]), 'supported values: "Initial", "DataDrift"'),
+    "no trigger": (changed(TRAINED, "spec.training.on", []), "spec.training.on in body should have at least 1 items"),
+    "trigger twice": (changed(TRAINED, "spec.training.on", ["Initial", "Initial"]), "Duplicate value"),
+    "template with a model": (changed(TRAINED, "spec.training.template.model", "x"), 'unknown field "spec.training.template.model"'),
+    "template with a metric of another task": (
+        changed(TRAINED, "spec.training.template.gates", [{**GATE, "metric": "rmse"}]),
+        "gates[].metric must be one of log_loss",
+    ),
+}  # fmt: skip
+
+CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
+    "a job's model": (JOB, {"model": "other"}, "create a new TrainingJob"),
+    "a job's data": (JOB, {"data": {"target": "late"}}, "create a new TrainingJob"),
+    "a job's estimator": (JOB, {"estimator": {"name": "Ridge"}}, "create a new TrainingJob"),
+    "a job's parameters": (JOB, {"estimator": {"parameters": {"max_iter": 99}}}, "create a new TrainingJob"),
+    "a job's new parameter": (JOB, {"estimator": {"parameters": {"max_depth": 3}}}, "create a new TrainingJob"),
+    "a job's gates": (JOB, {"gates": [GATE]}, "create a new TrainingJob"),
+    "a job's deadline": (JOB, {"activeDeadlineSeconds": 60}, "create a new TrainingJob"),
+    "a version's digest": (VERSION, {"digest": "sha256:" + "1" * 64}, "a ModelVersion cannot be changed"),
+    "a version's model": (VERSION, {"model": "other"}, "a ModelVersion cannot be changed"),
+    "a service's model": (SERVICE, {"model": "other"}, "spec.model cannot be changed: create another InferenceService"),
+}
+
+
+@pytest.fixture(scope="module")
+def rejecting(cluster: Cluster) -> str:
+    """A namespace that stays empty: all that is applied to it is refused, or only tried."""
+    return "default"
+
+
+@pytest.mark.parametrize(("body", "sentence"), REJECTED.values(), ids=REJECTED)
+def test_is_rejected_at_apply_with_one_sentence(
+    cluster: Cluster, rejecting: str, body: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(Rejected) as rejected:
+        cluster.apply(body, namespace=rejecting)
+    assert sentence in str(rejected.value)
+
+
+def test_good_objects_are_accepted(cluster: Cluster, namespace: str) -> None:
+    cluster.apply(JOB, VERSION, SERVICE, changed(TRAINED, "metadata.name", "trained"), namespace=namespace)
+
+
+@pytest.fixture(scope="module")
+def existing(cluster: Cluster) -> str:
+    """A namespace with one object of each kind, for changes that are refused."""
+    name = "test-refused-changes"
+    cluster.kubectl("delete", "namespace", name, "--ignore-not-found", "--timeout=60s", seconds=65)
+    cluster.kubectl("create", "namespace", name)
+    cluster.apply(JOB, VERSION, SERVICE, namespace=name)
+    return name
+
+
+@pytest.mark.parametrize(("body", "change", "sentence"), CHANGES.values(), ids=CHANGES)
+def test_change_is_rejected(
+    cluster: Cluster, existing: str, body: dict[str, Any], change: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(Rejected) as rejected:
+        patch(cluster, existing, body, change)
+    assert sentence in str(rejected.value)
+
+
+def test_what_may_change_in_a_job(cluster: Cluster, existing: str) -> None:
+    patch(cluster, existing, JOB, {"suspend": True, "ttlSecondsAfterFinished": 60})
+
+
+def patch(cluster: Cluster, namespace: str, body: dict[str, Any], spec: dict[str, Any]) -> None:
+    import json
+
+    name = f"{body['kind']}/{body['metadata']['name']}"
+    cluster.kubectl("patch", name, "--namespace", namespace, "--type=merge", "--patch", json.dumps({"spec": spec}))
