@@ -20,7 +20,9 @@ from kaizen.registry.embedded import Account, users_document
 from kaizen.registry.settings import BucketSettings
 
 OPERATOR = Account("operator", "operator-secret", "userplus")
-WORKLOADS = tuple(Account(name, f"{name}-secret") for name in ("team-a", "team-b", "tenant"))
+TEAM_A = Account("team-a", "team-a-secret")
+TEAM_B = Account("team-b", "team-b-secret")
+TENANT = Account("tenant", "tenant-secret")
 START_SECONDS = 10.0
 STOP_SECONDS = 5.0
 
@@ -51,7 +53,7 @@ def running_s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalS3]:
     accounts, data, output = directory / "accounts", directory / "data", directory / "output"
     accounts.mkdir()
     data.mkdir()
-    (accounts / "users.json").write_text(users_document((OPERATOR, *WORKLOADS)))
+    (accounts / "users.json").write_text(users_document((OPERATOR, TEAM_A, TEAM_B, TENANT)))
     accounts.chmod(0o555)
     address = f"127.0.0.1:{_free_port()}"
     options = ("--iam-dir", str(accounts), "--port", address, "--health", "/health", "--quiet")

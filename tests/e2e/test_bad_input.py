@@ -40,8 +40,8 @@ REJECTED: dict[str, tuple[dict[str, Any], str]] = {
         changed(JOB, "spec.data.features.exclude", ["delayed"]),
         "data.target is never a feature: remove it from features.exclude",
     ),
-    "test share too large": (changed(JOB, "spec.data.split.testShare", 0.9), "testShare in body should be less than or equal to 0.5"),
-    "test share of nothing": (changed(JOB, "spec.data.split.testShare", 0), "should be greater than or equal to 0.01"),
+    "test share too large": (changed(JOB, "spec.data.split.testShare", 0.9), "data.split.testShare must be from 0.01 to 0.5"),
+    "test share of nothing": (changed(JOB, "spec.data.split.testShare", 0), "data.split.testShare must be from 0.01 to 0.5"),
     "too few rows asked": (changed(JOB, "spec.data.minimumRows", 1), "minimumRows in body should be greater than or equal to 10"),
     "metric of another task": (
         changed(JOB, "spec.gates", [{**GATE, "metric": "rmse"}]),
@@ -112,9 +112,7 @@ def rejecting(cluster: Cluster) -> str:
 
 
 @pytest.mark.parametrize(("body", "sentence"), REJECTED.values(), ids=REJECTED)
-def test_is_rejected_at_apply_with_one_sentence(
-    cluster: Cluster, rejecting: str, body: dict[str, Any], sentence: str
-) -> None:
+def test_is_rejected_at_apply_with_one_sentence(cluster: Cluster, rejecting: str, body: dict[str, Any], sentence: str) -> None:
     with pytest.raises(Rejected) as rejected:
         cluster.apply(body, namespace=rejecting)
     assert sentence in str(rejected.value)
@@ -135,9 +133,7 @@ def existing(cluster: Cluster) -> str:
 
 
 @pytest.mark.parametrize(("body", "change", "sentence"), CHANGES.values(), ids=CHANGES)
-def test_change_is_rejected(
-    cluster: Cluster, existing: str, body: dict[str, Any], change: dict[str, Any], sentence: str
-) -> None:
+def test_change_is_rejected(cluster: Cluster, existing: str, body: dict[str, Any], change: dict[str, Any], sentence: str) -> None:
     with pytest.raises(Rejected) as rejected:
         patch(cluster, existing, body, change)
     assert sentence in str(rejected.value)

@@ -4,6 +4,7 @@ import random
 from typing import Any
 
 from kaizen.api.base import GROUP
+from kaizen.control.children import APPLIED
 from tests.support.chaos import Killer, kill_operator_pod
 from tests.support.cluster import Cluster, condition_of
 from tests.support.objects import changed, inference_service, training_job
@@ -12,7 +13,7 @@ from tests.support.wait import pause, until
 SEED = 20261121
 KILLS = 20
 SERVICES = 12
-_VOLATILE = ("uid", "resourceVersion", "creationTimestamp", "clusterIP", "clusterIPs", "lastTransitionTime", "managedFields")
+_VOLATILE = ("uid", "resourceVersion", "creationTimestamp", "clusterIP", "clusterIPs", "lastTransitionTime", APPLIED)
 
 
 def test_twenty_kills_change_nothing(cluster: Cluster, namespace: str) -> None:
@@ -27,9 +28,7 @@ def test_twenty_kills_change_nothing(cluster: Cluster, namespace: str) -> None:
     assert stormy == calm
 
 
-def _story(
-    cluster: Cluster, namespace: str, chance: random.Random, *, pauses: bool, until_done: Any = lambda: None
-) -> list[Any]:
+def _story(cluster: Cluster, namespace: str, chance: random.Random, *, pauses: bool, until_done: Any = lambda: None) -> list[Any]:
     """Create, change and delete objects by a seeded script; returns the end state once it has settled."""
     names = [f"service-{number}" for number in range(SERVICES)]
     alive: dict[str, dict[str, Any]] = {}

@@ -66,9 +66,7 @@ def test_foreign_object_with_a_childs_name_is_left_alone(cluster: Cluster, names
     )
     assert cluster.get("service", "flight-delay", namespace) == before
     cluster.delete("service", "flight-delay", namespace)
-    cluster.wait_for(
-        "inferenceservice", "flight-delay", namespace, "Ready", "Unknown", reason="WaitingForVersion", seconds=45
-    )
+    cluster.wait_for("inferenceservice", "flight-delay", namespace, "Ready", "Unknown", reason="WaitingForVersion", seconds=45)
 
 
 def test_object_made_anew_under_its_old_name_gets_its_child(cluster: Cluster, namespace: str) -> None:
@@ -83,6 +81,7 @@ def test_idle_operator_writes_nothing(cluster: Cluster, namespace: str) -> None:
     cluster.apply(training_job(), inference_service(), namespace=namespace)
     cluster.wait_for("trainingjob", "flights-q1", namespace, "Ready", "Unknown")
     cluster.wait_for("inferenceservice", "flight-delay", namespace, "Ready", "Unknown")
+    until("earlier stories' namespaces are gone", lambda: not _ending_namespaces(cluster), 60)
     before = _resource_versions(cluster)
     assert len(before) > 5
 
@@ -178,9 +177,7 @@ def test_container_that_is_killed_starts_again(cluster: Cluster) -> None:
         ("escalate", "clusterroles.rbac.authorization.k8s.io", "default", "no"),
     ],
 )
-def test_operator_may_do_what_it_needs_and_no_more(
-    cluster: Cluster, verb: str, resource: str, where: str, allowed: str
-) -> None:
+def test_operator_may_do_what_it_needs_and_no_more(cluster: Cluster, verb: str, resource: str, where: str, allowed: str) -> None:
     identity = f"system:serviceaccount:{SYSTEM}:kaizen-operator"
     subresource = ["--subresource=status"] if resource.endswith("/status") else []
     target = resource.removesuffix("/status")
@@ -211,6 +208,10 @@ def _owner(cluster: Cluster, namespace: str) -> str | None:
 def _holder(cluster: Cluster) -> str:
     lease = cluster.get("lease", "kaizen-operator", SYSTEM)
     return str(lease["spec"].get("holderIdentity", "")) if lease else ""
+
+
+def _ending_namespaces(cluster: Cluster) -> list[str]:
+    return [body["metadata"]["name"] for body in cluster.list("namespace") if body["status"]["phase"] == "Terminating"]
 
 
 def _resource_versions(cluster: Cluster) -> dict[tuple[str, str, str], str]:

@@ -6,7 +6,8 @@ Every status that passes through here is linted (tests/support/lint.py).
 import json
 import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,20 @@ class Cluster:
         text = self.kubectl("get", "--raw", f"/api/v1/namespaces/{SYSTEM}/pods/{pod}:9091/proxy/metrics")
         rows = (line.rpartition(" ") for line in text.splitlines() if line and not line.startswith("#"))
         return {name: float(value) for name, _, value in rows}
+
+    @contextmanager
+    def port_forward(self, target: str, port: int, namespace: str = SYSTEM) -> Iterator[str]:
+        """Forward a free port of this machine to a Service or Pod while the block runs; gives its http URL."""
+        words = [TOOLS / "kubectl", "port-forward", target, f":{port}", "--namespace", namespace]
+        env = {**os.environ, "KUBECONFIG": str(KUBECONFIG)}
+        with subprocess.Popen(words, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as forwarding:
+            try:
+                assert forwarding.stdout is not None
+                line = forwarding.stdout.readline()
+                assert line.startswith("Forwarding from 127.0.0.1:"), line
+                yield f"http://127.0.0.1:{line.split(':')[1].split()[0]}"
+            finally:
+                forwarding.terminate()
 
     def dump(self, kind: str, name: str, namespace: str) -> str:
         """The object, its events, its children's logs, and the operator's last words."""

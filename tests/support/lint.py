@@ -9,7 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeGuard
 
 __all__ = ["Object", "problems", "transition_problems"]
 
@@ -176,5 +176,5 @@ def _moment(text: Any) -> datetime | None:
         return None
 
 
-def _is_integer(value: Any) -> bool:
+def _is_integer(value: Any) -> TypeGuard[int]:
     return type(value) is int

@@ -97,7 +97,10 @@ BAD_BODIES: dict[str, tuple[dict[str, Any], str]] = {
         changed(GOOD, "status.conditions.0.lastTransitionTime", "2026-03-01T12:59:00+01:00"),
         "is not of the form",
     ),
-    "time of no calendar": (changed(GOOD, "status.conditions.0.lastTransitionTime", "2026-02-30T12:59:00Z"), "is not of the form"),
+    "time of no calendar": (
+        changed(GOOD, "status.conditions.0.lastTransitionTime", "2026-02-30T12:59:00Z"),
+        "is not of the form",
+    ),
     "time in the future": (
         changed(GOOD, "status.conditions.0.lastTransitionTime", "2026-03-01T12:01:01Z"),
         "lies in the future",
@@ -160,7 +163,11 @@ TRANSITIONS: dict[str, tuple[dict[str, Any], dict[str, Any], list[str]]] = {
         body(condition("Ready", "False", lastTransitionTime=EARLIER)),
         [f"Ready: lastTransitionTime went back from {SINCE} to {EARLIER}"],
     ),
-    "top-level generation went back": (GOOD, body(condition("Ready", "True"), observed=1), ["status: observedGeneration went back"]),
+    "top-level generation went back": (
+        GOOD,
+        body(condition("Ready", "True"), observed=1),
+        ["status: observedGeneration went back"],
+    ),
     "generation went away": (
         GOOD,
         changed(GOOD, "status.observedGeneration", None),

@@ -101,7 +101,27 @@ class KeyQueueMachine(RuleBasedStateMachine):
 
 
 TestKeyQueue = KeyQueueMachine.TestCase
-TestKeyQueue.settings = settings(max_examples=100, stateful_step_count=40)
+TestKeyQueue.settings = settings(max_examples=200, stateful_step_count=50)
+
+
+def test_earliest_of_several_times_wins_also_during_the_work() -> None:
+    queue = KeyQueue()
+    queue.add(A, 0.0)
+    assert queue.take(0.0) == A
+    for at in (7.0, 3.0, 5.0):
+        queue.add(A, at)
+    queue.done(A, 9.0)
+    assert queue.next_due() == 3.0
+
+
+def test_time_that_an_earlier_one_replaced_makes_no_key_due() -> None:
+    queue = KeyQueue()
+    queue.add(A, 5.0)
+    queue.add(A, 3.0)
+    assert queue.take(3.0) == A
+    queue.done(A, 10.0)
+    assert queue.take(5.0) is None
+    assert queue.take(10.0) == A
 
 
 def test_delay_doubles_from_one_second_to_five_minutes_and_starts_anew_after_a_success() -> None:

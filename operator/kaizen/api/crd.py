@@ -15,6 +15,13 @@ Schema = dict[str, Any]
 LARGEST_BYTES = 65_536
 """A CRD over 64 KB would not fit where client-side apply keeps its copy, with room to spare."""
 _DROPPED = frozenset({"title", "$defs", "additionalProperties"})
+_KEYWORDS = frozenset(
+    {
+        "type", "description", "default", "enum", "format", "pattern", "items", "properties", "required",
+        "minimum", "maximum", "minLength", "maxLength", "minItems", "maxItems",
+    }
+)  # fmt: skip
+"""The words of JSON Schema that a structural schema shares with it."""
 
 
 class NotStructural(ValueError):
@@ -100,15 +107,17 @@ def _schema(model: type[Model] | type[Status]) -> Schema:
     return schema
 
 
-def _structural(node: Schema, definitions: dict[str, Schema], where: str) -> Schema:
+def _structural(node: Schema, definitions: dict[str, Schema], where: str, inside: tuple[str, ...] = ()) -> Schema:
     """Rewrite one node: references inlined, null removed, titles and closed objects dropped.
 
-    Raises NotStructural for tuples, unions, numeric exclusive bounds and whatever else a CRD cannot express.
+    Raises NotStructural for whatever a CRD cannot express, or would understand differently.
     """
     if "$ref" in node:
-        target = definitions[node["$ref"].removeprefix("#/$defs/")]
-        node = {**target, **{key: value for key, value in node.items() if key != "$ref"}}
-        return _structural(node, definitions, where)
+        name = node["$ref"].removeprefix("#/$defs/")
+        if name in inside:
+            raise NotStructural(f"{where}: {name} holds itself, and a CRD has no references")
+        node = {**definitions[name], **{key: value for key, value in node.items() if key != "$ref"}}
+        return _structural(node, definitions, where, (*inside, name))
     if "x-kubernetes-int-or-string" in node:
         return {key: value for key, value in node.items() if key not in _DROPPED}
     if "anyOf" in node:
@@ -116,28 +125,37 @@ def _structural(node: Schema, definitions: dict[str, Schema], where: str) -> Sch
         if len(members) != 1:
             raise NotStructural(f"{where}: a union has no place in a CRD; use optional fields and a CEL rule")
         rest = {key: value for key, value in node.items() if key != "anyOf" and (key, value) != ("default", None)}
-        return _structural({**members[0], **rest}, definitions, where)
-    for key in ("oneOf", "prefixItems", "exclusiveMinimum", "exclusiveMaximum", "uniqueItems", "patternProperties"):
-        if key in node:
-            raise NotStructural(f"{where}: {key} has no place in a CRD")
+        return _structural({**members[0], **rest}, definitions, where, inside)
     result = {key: value for key, value in node.items() if key not in _DROPPED}
     if "const" in result:
         result["enum"] = [result.pop("const")]
-    if "default" in result:
-        result["default"] = _without_none(result["default"])
+    _check(node, result, where)
     if result.get("default", ...) is None:
         del result["default"]
+    if "default" in result:
+        result["default"] = _without_none(result["default"])
     if "description" in result:
         result["description"] = " ".join(result["description"].split())
     if "items" in result:
-        result["items"] = _structural(result["items"], definitions, f"{where}[]")
+        result["items"] = _structural(result["items"], definitions, f"{where}[]", inside)
     if "properties" in result:
         result["properties"] = {
-            name: _structural(child, definitions, f"{where}.{name}") for name, child in result["properties"].items()
+            name: _structural(child, definitions, f"{where}.{name}", inside) for name, child in result["properties"].items()
         }
-    if "type" not in result:
-        raise NotStructural(f"{where}: a field needs one type")
     return result
+
+
+def _check(node: Schema, result: Schema, where: str) -> None:
+    unknown = {key for key in result if key not in _KEYWORDS and not key.startswith("x-kubernetes-")}
+    if unknown:
+        raise NotStructural(f"{where}: {', '.join(sorted(unknown))} has no place in a CRD")
+    if result.get("type") not in ("object", "array", "string", "integer", "number", "boolean"):
+        raise NotStructural(f"{where}: a field needs one type, and null is none")
+    if node.get("additionalProperties") and "x-kubernetes-preserve-unknown-fields" not in node:
+        raise NotStructural(f"{where}: a map has no place here; use a list of named objects, or ANY_OBJECT")
+    if any(float(result.get(bound, 0)) % 1 for bound in ("minimum", "maximum")):
+        # The API server compares a whole number with the bound's integer part: minimum 0.01 lets 0 pass.
+        raise NotStructural(f"{where}: a fractional bound does not hold for whole numbers; use a CEL rule")
 
 
 def _without_none(value: Any) -> Any:

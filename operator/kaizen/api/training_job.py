@@ -48,9 +48,13 @@ class Features(Model):
 class Split(Model):
     """How rows are held out for judging the model."""
 
+    model_config = ConfigDict(json_schema_extra=rules(
+        ("self.testShare >= 0.01 && self.testShare <= 0.5", "data.split.testShare must be from 0.01 to 0.5"),
+    ))  # fmt: skip
+
     method: Literal["Temporal", "Random"] | None = None
     """Temporal holds out the newest rows, Random a stable share; when omitted, Temporal if there is a timestamp."""
-    test_share: Annotated[float, Field(ge=0.01, le=0.5)] = 0.2
+    test_share: Annotated[float, Field(ge=0, le=1)] = 0.2
 
 
 class Data(Model):

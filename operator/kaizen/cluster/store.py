@@ -4,7 +4,7 @@ An entry may be stale.  That is harmless, because every write is guarded by what
 whose event was lost goes away with the next `replace`.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from kaizen.core.plan import Key, Object
@@ -31,9 +31,9 @@ class Store:
         return tuple(self._objects[key] for key in sorted(self._owned.get(owner_uid, ())))
 
     def put(self, body: Object) -> bool:
-        """Remember an object; False when this or a newer state of it is known already."""
+        """Remember an object; False when this or a newer state of what has its name is known already."""
         key, known = key_of(body), self._objects.get(key_of(body))
-        if known is not None and _same_uid(known, body) and _version(known) >= _version(body):
+        if known is not None and _version(known) >= _version(body):
             return False
         if known is not None:
             self._forget(key, known)
@@ -51,28 +51,30 @@ class Store:
         self._forget(key, known)
         return True
 
-    def replace(self, kind: str, listed: Iterable[Object], before: "frozenset[Key]") -> list[Object]:
-        """Make a kind agree with a full list: put what is newer, and drop those of `before` that are not listed.
+    def replace(self, listed: Iterable[Object], before: Mapping[Key, str]) -> list[Object]:
+        """Make a kind agree with a full list: put what is newer, and drop what was known `before` and is not listed.
 
-        `before` is what the store held when the list was asked for: what appeared since is kept.  Returns all objects
-        that changed or went away.
+        `before` is the kind's `uids` when the list was asked for; what the watch has shown since is newer than the
+        list and stays, be it an object or its absence.  Returns all objects that changed or went away.
         """
         present: set[Key] = set()
         changed: list[Object] = []
         for body in listed:
-            present.add(key_of(body))
-            if self.put(body):
+            key = key_of(body)
+            present.add(key)
+            deleted_since = key in before and key not in self._objects
+            if not deleted_since and self.put(body):
                 changed.append(body)
-        for key in before - present:
+        for key, uid in before.items():
             known = self._objects.get(key)
-            if key.kind == kind and known is not None:
+            if key not in present and known is not None and known["metadata"]["uid"] == uid:
                 self._forget(key, known)
                 changed.append(known)
         return changed
 
-    def keys(self, kind: str) -> "frozenset[Key]":
-        """All keys of a kind."""
-        return frozenset(key for key in self._objects if key.kind == kind)
+    def uids(self, kind: str) -> dict[Key, str]:
+        """Key and uid of all objects of a kind."""
+        return {key: body["metadata"]["uid"] for key, body in self._objects.items() if key.kind == kind}
 
     def _forget(self, key: Key, known: Object) -> None:
         del self._objects[key]

@@ -140,8 +140,7 @@ class BucketKeeper:
 
 
 def _unusable(reason: str, problem: Exception) -> BucketState:
-    sentence = str(problem)
-    return BucketState(False, reason, f"{sentence[:1].upper()}{sentence[1:].rstrip('.')}.")
+    return BucketState(False, reason, f"{str(problem).rstrip('.')}.")
 
 
 class MissingKey(ValueError):

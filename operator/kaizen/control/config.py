@@ -33,7 +33,7 @@ class Config:
 
         def number(name: str, default: int) -> int:
             text = environment.get(name) or str(default)
-            if not text.isdigit() or int(text) < 1:
+            if not (text.isascii() and text.isdigit()) or int(text) < 1:
                 raise ValueError(f"The environment variable {name} is {text!r}; it must be a whole number of at least 1.")
             return int(text)
 

@@ -102,14 +102,14 @@ class Operator:
         for resource in WATCHED:
             selector = CHILD_SELECTOR if resource in CHILDREN else None
             while True:
-                before = self._store.keys(resource.kind)
+                before = self._store.uids(resource.kind)
                 try:
                     listed = [body async for body in self._client.list_all(resource, selector)]
                 except ApiError as problem:
                     _log.warning("%s cannot be listed: %s", resource.plural, problem)
                     await asyncio.sleep(LIST_RETRY_SECONDS)
                     continue
-                for body in self._store.replace(resource.kind, listed, before):
+                for body in self._store.replace(listed, before):
                     self._queue_for(body)
                 break
         self._health.note_resync()

@@ -32,8 +32,7 @@ def claim(bucket: Bucket, cluster_uid: str) -> None:
         raise Malformed(f"{_place(bucket)} does not say which cluster it belongs to: delete it if no cluster uses this prefix")
     if found != cluster_uid:
         raise ForeignCluster(
-            f"{_place(bucket)} belongs to cluster {found}, not to this one ({cluster_uid}): "
-            "set another prefix, or delete that file if that cluster is gone"
+            f"{_place(bucket)} says that another cluster uses it: set another prefix, or delete that file if that cluster is gone"
         )
 
 

@@ -99,12 +99,14 @@ class Bucket:
         read_timeout_seconds: float = 10.0,
         pauses_seconds: tuple[float, ...] = PAUSES_SECONDS,
         sleep: Callable[[float], None] = time.sleep,  # noqa: TID251 -- callers run in threads; tests pass their own
+        session: boto3.session.Session | None = None,
     ) -> None:
+        """`session` spares the loading of the API's description; one thread at a time may make a Bucket from the same one."""
         self.settings = settings
         self._timeouts = (connect_timeout_seconds, read_timeout_seconds)
         self._pauses = pauses_seconds
         self._sleep = sleep
-        session = boto3.session.Session()
+        session = session or boto3.session.Session()
         self._client = self._connect(session, attempts=3)
         self._once = self._connect(session, attempts=1)
         """For conditional writes, where a hidden retry would see 412 for its own success, and for what is retried here."""

@@ -1,0 +1,111 @@
+"""The bucket in the cluster: who may do what on the embedded server, and what users see while it is away."""
+
+import base64
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from kaizen.registry.claim import CLAIM
+from kaizen.registry.errors import Refused
+from kaizen.registry.settings import BucketSettings
+from kaizen.registry.store import Bucket
+from tests.support.cluster import SYSTEM, Cluster, condition_of
+from tests.support.objects import inference_service, training_job
+from tests.support.wait import until
+
+RECOVERY_SECONDS = 90
+"""The operator looks at its bucket every 30 s, and a Pod takes a while to come back."""
+
+
+@pytest.fixture(scope="module")
+def endpoint(cluster: Cluster) -> Iterator[str]:
+    """The embedded server's address on this machine."""
+    with cluster.port_forward("service/kaizen-s3", 7070) as url:
+        yield url
+
+
+def test_workloads_write_their_part_and_read_the_registry(cluster: Cluster, endpoint: str) -> None:
+    operator, workload = _buckets(cluster, endpoint)
+    operator.put("registry/flights/m/index.json", b"[]")
+    workload.put("workloads/flights/runs/1/progress.json", b"{}")
+    assert workload.get("workloads/flights/runs/1/progress.json")[0] == b"{}"
+    assert workload.get("registry/flights/m/index.json")[0] == b"[]"
+    with pytest.raises(Refused):
+        workload.put("registry/flights/m/index.json", b"forged")
+    with pytest.raises(Refused):
+        workload.put(CLAIM, b"forged")
+    with pytest.raises(Refused):
+        workload.call(lambda s3: s3.delete_object(Bucket="kaizen", Key="workloads/flights/runs/1/progress.json"), "object")
+    assert operator.get("registry/flights/m/index.json")[0] == b"[]"
+    for entry in (*operator.list("registry/flights/"), *operator.list("workloads/flights/")):
+        operator.call(lambda s3, key=entry.key: s3.delete_object(Bucket="kaizen", Key=key), entry.key)  # type: ignore[misc]
+
+
+def test_the_bucket_records_whose_it_is(cluster: Cluster, endpoint: str) -> None:
+    operator, _ = _buckets(cluster, endpoint)
+    document, _ = operator.read(CLAIM)
+    system = json.loads(cluster.kubectl("get", "namespace", "kube-system", "--output", "json"))
+    assert document["clusterUID"] == system["metadata"]["uid"]
+
+
+def test_another_clusters_bucket_is_left_alone(cluster: Cluster, namespace: str, endpoint: str) -> None:
+    operator, _ = _buckets(cluster, endpoint)
+    own, _ = operator.get(CLAIM)
+    cluster.apply(training_job(), namespace=namespace)
+    try:
+        operator.put(CLAIM, json.dumps({"clusterUID": "another"}).encode())
+        body = cluster.wait_for(
+            "trainingjob", "flights-q1", namespace, "Ready", "Unknown",
+            reason="BucketBelongsToAnotherCluster", seconds=RECOVERY_SECONDS,
+        )  # fmt: skip
+        ready = condition_of(body, "Ready")
+        assert ready is not None
+        assert "set another prefix, or delete that file if that cluster is gone" in ready["message"]
+    finally:
+        operator.put(CLAIM, own)
+    cluster.wait_for(
+        "trainingjob", "flights-q1", namespace, "Ready", "Unknown", reason="TrainerNotAvailable", seconds=RECOVERY_SECONDS
+    )
+
+
+def test_users_see_that_the_bucket_is_away_and_nothing_is_lost(cluster: Cluster, namespace: str) -> None:
+    cluster.apply(inference_service(), namespace=namespace)
+    cluster.wait_for("inferenceservice", "flight-delay", namespace, "Ready", "Unknown", reason="WaitingForVersion")
+    try:
+        cluster.kubectl("scale", "deployment/kaizen-s3", "--replicas=0", "--namespace", SYSTEM)
+        body = cluster.wait_for(
+            "inferenceservice", "flight-delay", namespace, "Ready", "Unknown",
+            reason="BucketUnreachable", seconds=RECOVERY_SECONDS,
+        )  # fmt: skip
+        reconciling, ready = condition_of(body, "Reconciling"), condition_of(body, "Ready")
+        assert reconciling is not None
+        assert ready is not None
+        assert "bucket kaizen at http://kaizen-s3" in ready["message"].lower()
+        assert cluster.metrics()["kaizen_bucket_usable"] == 0
+    finally:
+        cluster.kubectl("scale", "deployment/kaizen-s3", "--replicas=1", "--namespace", SYSTEM)
+        cluster.wait_ready("kaizen-s3")
+    cluster.wait_for(
+        "inferenceservice", "flight-delay", namespace, "Ready", "Unknown", reason="WaitingForVersion", seconds=RECOVERY_SECONDS
+    )
+    until("the metric says so, too", lambda: cluster.metrics()["kaizen_bucket_usable"] == 1, 10)
+
+
+def _buckets(cluster: Cluster, endpoint: str) -> tuple[Bucket, Bucket]:
+    """The bucket as the operator and as a workload see it."""
+    secret = cluster.get("secret", "kaizen-s3", SYSTEM)
+    assert secret is not None
+    keys = {name: base64.b64decode(value).decode() for name, value in secret["data"].items()}
+
+    def as_account(prefix: str) -> Bucket:
+        return Bucket(
+            BucketSettings(
+                endpoint=endpoint,
+                name="kaizen",
+                access_key=keys[f"{prefix}_ACCESS_KEY_ID"],
+                secret_key=keys[f"{prefix}_SECRET_ACCESS_KEY"],
+            )
+        )
+
+    return as_account("AWS"), as_account("WORKLOAD")

@@ -1,0 +1,195 @@
+"""What is decided for each kind, over literals; every plan's status passes the lint, whatever the status before."""
+
+import copy
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from kaizen.api.base import GROUP
+from kaizen.control.kinds import DECIDE
+from kaizen.core.conditions import conclude
+from kaizen.core.objects import NO_VERSION, SERVICE_LABEL, VERSION_LABEL, stable_service
+from kaizen.core.plan import Bucket, Observed, Outcome, Plan, Retry, Terminal, Waiting
+from tests.support.lint import problems, transition_problems
+from tests.support.objects import changed, inference_service, model_version, recipe, training_job
+
+NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
+UNREACHABLE = Bucket(False, "BucketUnreachable", "The bucket kaizen does not answer.")
+USABLE = Bucket(True)
+URL = "http://flight-delay.team-a.svc"
+
+
+@dataclass(frozen=True)
+class Case:
+    """An object, the bucket's state, and what must be decided; of a Terminal's message, how it begins."""
+
+    body: dict[str, Any]
+    expected: Outcome
+    bucket: Bucket = USABLE
+    children: tuple[str, ...] = ()
+    url: str | None = None
+
+
+def invalid(beginning: str) -> Terminal:
+    return Terminal("InvalidSpec", beginning)
+
+
+RETRY = Retry("BucketUnreachable", "The bucket kaizen does not answer.")
+NOT_TRAINED = "this release of Kaizen does not train or serve one yet."
+
+CASES = {
+    "TrainingJob": Case(
+        training_job(),
+        Waiting("TrainerNotAvailable", "Accepted; this release of Kaizen does not run TrainingJobs yet."),
+    ),
+    "TrainingJob, bucket not usable": Case(training_job(), RETRY, UNREACHABLE),
+    "TrainingJob of an unknown task": Case(training_job(task="Guessing"), invalid("spec.task: Input should be")),
+    "TrainingJob without a model": Case(changed(training_job(), "spec.model", None), invalid("spec.model: Field required")),
+    "TrainingJob with a bad item": Case(
+        changed(training_job(), "spec.data.sources.0.uri", "/lake/flights"),
+        invalid("spec.data.sources.0.uri: String should match"),
+    ),
+    "TrainingJob of camel case": Case(
+        changed(training_job(), "spec.activeDeadlineSeconds", 0), invalid("spec.activeDeadlineSeconds: Input should be")
+    ),
+    "TrainingJob with an unknown field": Case(training_job(colour="red"), invalid("spec.colour: Extra inputs")),
+    "invalid spec comes before the bucket": Case(training_job(task="Guessing"), invalid("spec.task: "), UNREACHABLE),
+    "ModelVersion": Case(
+        model_version(), Waiting("NotRegistered", "The registry has no version of model flight-delay with this digest.")
+    ),
+    "ModelVersion, bucket not usable": Case(model_version(), RETRY, UNREACHABLE),
+    "ModelVersion with a bad digest": Case(model_version(digest="sha256:0"), invalid("spec.digest: String should match")),
+    "ModelVersion without a source": Case(model_version(source={}), invalid("spec.source.trainingJobName: Field required")),
+    "InferenceService": Case(
+        inference_service(),
+        Waiting("WaitingForVersion", f"Waiting for a version of model flight-delay; {NOT_TRAINED}"),
+        children=("flight-delay",),
+        url=URL,
+    ),
+    "InferenceService of one version": Case(
+        inference_service(version=3),
+        Waiting("WaitingForVersion", f"Waiting for version 3 of model flight-delay; {NOT_TRAINED}"),
+        children=("flight-delay",),
+        url=URL,
+    ),
+    "InferenceService that trains": Case(
+        inference_service(training={"template": recipe()}),
+        Waiting("WaitingForVersion", f"Waiting for a version of model flight-delay; {NOT_TRAINED}"),
+        children=("flight-delay",),
+        url=URL,
+    ),
+    "InferenceService has its address without a bucket": Case(
+        inference_service(), RETRY, UNREACHABLE, children=("flight-delay",), url=URL
+    ),
+    "InferenceService of version 0": Case(inference_service(version=0), invalid("spec.version: Input should be")),
+    "InferenceService with a bad template": Case(
+        inference_service(training={"template": {**recipe(), "task": "Guessing"}}), invalid("spec.training.template.task: ")
+    ),
+    "InferenceService that is told no version": Case(
+        inference_service(version=None),
+        Waiting("WaitingForVersion", f"Waiting for a version of model flight-delay; {NOT_TRAINED}"),
+        children=("flight-delay",),
+        url=URL,
+    ),
+}
+
+
+def observed(case: Case, status: dict[str, Any] | None = None, generation: int = 3) -> Observed:
+    """The case's object as the API server would hold it."""
+    body = copy.deepcopy(case.body)
+    body["metadata"] |= {
+        "namespace": "team-a",
+        "uid": "3f0c1c52-7f0e-4d55-9d3a-6a3c6d0f7a11",
+        "generation": generation,
+        "resourceVersion": "7",
+        "labels": {"team": "a"},
+    }
+    body["status"] = status or {"observedGeneration": -1}
+    return Observed(body, bucket=case.bucket)
+
+
+def decided(case: Case, status: dict[str, Any] | None = None, generation: int = 3, now: datetime = NOW) -> Plan:
+    return DECIDE[case.body["kind"]](observed(case, status, generation), now)
+
+
+def written(case: Case, before: dict[str, Any], generation: int = 3, now: datetime = NOW) -> dict[str, Any]:
+    """The status that a reconcile writes after this decision."""
+    plan = decided(case, before, generation, now)
+    conditions = conclude(plan.outcome, before.get("conditions", ()), generation, now)
+    return {**plan.status, "observedGeneration": generation, "conditions": conditions}
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_decide(case: Case) -> None:
+    plan = decided(case)
+    if isinstance(case.expected, Terminal):
+        assert isinstance(plan.outcome, Terminal)
+        assert plan.outcome.reason == case.expected.reason
+        assert plan.outcome.message.startswith(case.expected.message), plan.outcome.message
+        assert plan.outcome.message.endswith(".")
+    else:
+        assert plan.outcome == case.expected
+    assert tuple(child.body["metadata"]["name"] for child in plan.children) == case.children
+    assert plan.status.get("url") == case.url
+    assert plan.deletions == ()
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_deciding_changes_nothing_and_depends_on_nothing_else(case: Case) -> None:
+    seen = observed(case)
+    original = copy.deepcopy(seen)
+    decide = DECIDE[case.body["kind"]]
+    assert decide(seen, NOW) == decide(copy.deepcopy(seen), NOW + timedelta(days=1))
+    assert seen == original
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_status_passes_the_lint_from_any_status_before(case: Case) -> None:
+    for previous in CASES.values():
+        if previous.body["kind"] != case.body["kind"]:
+            continue
+        for grown, seconds in ((0, 0), (0, 90), (1, 0), (1, 90)):
+            now = NOW + timedelta(seconds=seconds)
+            before = written(previous, {"observedGeneration": -1})
+            after = written(case, before, 3 + grown, now)
+            old, new = observed(previous, before), observed(case, after, 3 + grown)
+            assert problems(old.owner, NOW) == []
+            assert problems(new.owner, now) == []
+            assert transition_problems(old.owner, new.owner) == []
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_second_reconcile_writes_nothing(case: Case) -> None:
+    first = written(case, {"observedGeneration": -1})
+    assert written(case, first, now=NOW + timedelta(hours=1)) == first
+
+
+def test_service_selects_no_pod_before_there_is_a_version_and_then_just_that_version() -> None:
+    seen = observed(CASES["InferenceService"])
+    assert stable_service(seen)["spec"]["selector"] == {SERVICE_LABEL: "flight-delay", VERSION_LABEL: NO_VERSION}
+    assert stable_service(seen, "4")["spec"]["selector"] == {SERVICE_LABEL: "flight-delay", VERSION_LABEL: "4"}
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_children_are_owned_labelled_as_ours_and_carry_nothing_of_the_parents_labels(case: Case) -> None:
+    for child in decided(case).children:
+        metadata = child.body["metadata"]
+        assert metadata["namespace"] == "team-a"
+        assert metadata["labels"]["app.kubernetes.io/managed-by"] == "kaizen"
+        assert all(label.startswith(("app.kubernetes.io/", GROUP)) for label in metadata["labels"])
+        assert metadata["ownerReferences"] == [
+            {
+                "apiVersion": f"{GROUP}/v1alpha1",
+                "kind": case.body["kind"],
+                "name": case.body["metadata"]["name"],
+                "uid": "3f0c1c52-7f0e-4d55-9d3a-6a3c6d0f7a11",
+                "controller": True,
+                "blockOwnerDeletion": True,
+            }
+        ]
+
+
+def test_every_kind_is_decided() -> None:
+    assert {case.body["kind"] for case in CASES.values()} == set(DECIDE)
