@@ -15,11 +15,20 @@ TRAINED = inference_service(training={"template": recipe()})
 REJECTED: dict[str, tuple[dict[str, Any], str]] = {
     "no estimator": (changed(JOB, "spec.estimator", None), "spec.estimator: Required value"),
     "no target": (changed(JOB, "spec.data.target", None), "spec.data.target: Required value"),
-    "no source": (changed(JOB, "spec.data.sources", []), "spec.data.sources: Invalid value: 0: spec.data.sources in body should have at least 1"),
+    "no source": (
+        changed(JOB, "spec.data.sources", []),
+        "spec.data.sources: Invalid value: 0: spec.data.sources in body should have at least 1",
+    ),
     "unknown field": (changed(JOB, "spec.learningRate", 1), 'unknown field "spec.learningRate"'),
-    "unknown task": (changed(JOB, "spec.task", "Ranking"), 'spec.task: Unsupported value: "Ranking": supported values: "Classification", "Regression"'),
+    "unknown task": (
+        changed(JOB, "spec.task", "Ranking"),
+        'spec.task: Unsupported value: "Ranking": supported values: "Classification", "Regression"',
+    ),
     "unknown format": (changed(JOB, "spec.data.sources.0.format", "Excel"), 'supported values: "Parquet", "CSV"'),
-    "local path": (changed(JOB, "spec.data.sources.0.uri", "/data/flights"), "spec.data.sources[0].uri in body should match '^s3://[^/]+/.+$'"),
+    "local path": (
+        changed(JOB, "spec.data.sources.0.uri", "/data/flights"),
+        "spec.data.sources[0].uri in body should match '^s3://[^/]+/.+$'",
+    ),
     "two sources of one name": (
         changed(changed(JOB, "spec.data.query", "SELECT 1"), "spec.data.sources", [JOB["spec"]["data"]["sources"][0]] * 2),
         "Duplicate value",
@@ -56,26 +65,50 @@ REJECTED: dict[str, tuple[dict[str, Any], str]] = {
         "worseByAtMost in body should be greater than or equal to 0",
     ),
     "too many retries": (changed(JOB, "spec.backoffLimit", 100), "backoffLimit in body should be less than or equal to 20"),
-    "no quantity": (changed(JOB, "spec.pod.resources.limits.memory", "much"), "spec.pod.resources.limits.memory in body should match"),
+    "no quantity": (
+        changed(JOB, "spec.pod.resources.limits.memory", "much"),
+        "spec.pod.resources.limits.memory in body should match",
+    ),
     "model name in capitals": (changed(JOB, "spec.model", "FlightDelay"), "spec.model in body should match '^[a-z]"),
     "model name too long": (changed(JOB, "spec.model", "m" * 41), "spec.model: Too long: may not be more than 40 bytes"),
-    "job name too long": (changed(JOB, "metadata.name", "j" * 51), "metadata.name must have at most 50 characters, so that its Job's Pods can be named after it"),
-    "job name with a dot": (changed(JOB, "metadata.name", "a.b"), "metadata.name must start with a lower-case letter and have only lower-case letters, digits and dashes"),
+    "job name too long": (
+        changed(JOB, "metadata.name", "j" * 51),
+        "metadata.name must have at most 50 characters, so that its Job's Pods can be named after it",
+    ),
+    "job name with a dot": (
+        changed(JOB, "metadata.name", "a.b"),
+        "metadata.name must start with a lower-case letter and have only lower-case letters, digits and dashes",
+    ),
     "version name with a dot": (changed(VERSION, "metadata.name", "a.b"), "metadata.name must start with a lower-case letter"),
-    "version name too long": (changed(VERSION, "metadata.name", "v" * 53), "metadata.name must have at most 52 characters, the model's name and its version"),
-    "digest of another kind": (changed(VERSION, "spec.digest", "md5:0"), "spec.digest in body should match '^sha256:[0-9a-f]{64}$'"),
+    "version name too long": (
+        changed(VERSION, "metadata.name", "v" * 53),
+        "metadata.name must have at most 52 characters, the model's name and its version",
+    ),
+    "digest of another kind": (
+        changed(VERSION, "spec.digest", "md5:0"),
+        "spec.digest in body should match '^sha256:[0-9a-f]{64}$'",
+    ),
     "version in the operator's name space": (
         changed(VERSION, "metadata.name", "flight-delay-v7"),
         "metadata.name must not end in -v and a number: the operator gives such names to the versions it registers",
     ),
-    "service name with a digit first": (changed(SERVICE, "metadata.name", "7up"), "metadata.name must start with a lower-case letter"),
-    "service name too long": (changed(SERVICE, "metadata.name", "s" * 51), "metadata.name must have at most 50 characters, so that its versions' Services can be named after it"),
+    "service name with a digit first": (
+        changed(SERVICE, "metadata.name", "7up"),
+        "metadata.name must start with a lower-case letter",
+    ),
+    "service name too long": (
+        changed(SERVICE, "metadata.name", "s" * 51),
+        "metadata.name must have at most 50 characters, so that its versions' Services can be named after it",
+    ),
     "service name like a version's": (
         changed(SERVICE, "metadata.name", "flight-delay-v2"),
         "metadata.name must not end in -v and a number: such names belong to the services of single versions",
     ),
     "version zero": (changed(SERVICE, "spec.version", 0), "spec.version in body should be greater than or equal to 1"),
-    "no replicas": (changed(SERVICE, "spec.replicas.minimum", 0), "spec.replicas.minimum in body should be greater than or equal to 1"),
+    "no replicas": (
+        changed(SERVICE, "spec.replicas.minimum", 0),
+        "spec.replicas.minimum in body should be greater than or equal to 1",
+    ),
     "span shorter than a window": (
         changed(SERVICE, "spec.monitoring", {"windowSeconds": 300, "drift": {"spanSeconds": 60}}),
         "monitoring.drift.spanSeconds must be at least monitoring.windowSeconds",
@@ -84,12 +117,15 @@ REJECTED: dict[str, tuple[dict[str, Any], str]] = {
     "unknown trigger": (changed(TRAINED, "spec.training.on", ["Monday"]), 'supported values: "Initial", "DataDrift"'),
     "no trigger": (changed(TRAINED, "spec.training.on", []), "spec.training.on in body should have at least 1 items"),
     "trigger twice": (changed(TRAINED, "spec.training.on", ["Initial", "Initial"]), "Duplicate value"),
-    "template with a model": (changed(TRAINED, "spec.training.template.model", "x"), 'unknown field "spec.training.template.model"'),
+    "template with a model": (
+        changed(TRAINED, "spec.training.template.model", "x"),
+        'unknown field "spec.training.template.model"',
+    ),
     "template with a metric of another task": (
         changed(TRAINED, "spec.training.template.gates", [{**GATE, "metric": "rmse"}]),
         "gates[].metric must be one of log_loss",
     ),
-}  # fmt: skip
+}
 
 CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "a job's model": (JOB, {"model": "other"}, "create a new TrainingJob"),

@@ -2,6 +2,7 @@
 
 import json
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import pytest
@@ -73,7 +74,8 @@ def test_object_made_anew_under_its_old_name_gets_its_child(cluster: Cluster, na
     for _ in range(3):
         cluster.apply(inference_service(), namespace=namespace)
         body = cluster.wait_for("inferenceservice", "flight-delay", namespace, "Ready", "Unknown")
-        until("a Service of this owner", lambda b=body: _owner(cluster, namespace) == b["metadata"]["uid"], 30)
+        uid = body["metadata"]["uid"]
+        until("a Service of this owner", partial(_is_owner, cluster, namespace, uid), 30)
         cluster.delete("inferenceservice", "flight-delay", namespace)
 
 
@@ -200,9 +202,9 @@ def _selector(cluster: Cluster, namespace: str) -> str | None:
     return body["spec"]["selector"].get(f"{GROUP}/version") if body else None
 
 
-def _owner(cluster: Cluster, namespace: str) -> str | None:
+def _is_owner(cluster: Cluster, namespace: str, uid: str) -> bool:
     body = cluster.get("service", "flight-delay", namespace)
-    return body["metadata"]["ownerReferences"][0]["uid"] if body else None
+    return body is not None and body["metadata"]["ownerReferences"][0]["uid"] == uid
 
 
 def _holder(cluster: Cluster) -> str:

@@ -118,7 +118,7 @@ class Cluster:
     @contextmanager
     def port_forward(self, target: str, port: int, namespace: str = SYSTEM) -> Iterator[str]:
         """Forward a free port of this machine to a Service or Pod while the block runs; gives its http URL."""
-        words = [TOOLS / "kubectl", "port-forward", target, f":{port}", "--namespace", namespace]
+        words = [str(TOOLS / "kubectl"), "port-forward", target, f":{port}", "--namespace", namespace]
         env = {**os.environ, "KUBECONFIG": str(KUBECONFIG)}
         with subprocess.Popen(words, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as forwarding:
             try:

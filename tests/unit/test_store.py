@@ -170,6 +170,9 @@ RACES = {
     "made anew since, listed in between": Race([service("a", 10)], [], MADE_ANEW, service("a", 12, uid="u2")),
     "made anew since, listed before": Race([service("a", 10)], [service("a", 10)], MADE_ANEW, service("a", 12, uid="u2")),
     "deleted since": Race([service("a", 10)], [service("a", 10)], [("DELETED", service("a", 11))], None),
+    "appeared and deleted since, listed in between": Race(
+        [], [service("a", 10)], [("ADDED", service("a", 10)), ("DELETED", service("a", 11))], None
+    ),
 }
 
 

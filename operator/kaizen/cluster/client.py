@@ -48,13 +48,13 @@ class Client:
         self._api = api
 
     @classmethod
-    async def connect(cls) -> "Client":
-        """Connect with the Pod's service account, or outside a cluster with the kubeconfig."""
+    async def connect(cls, kubeconfig: str | None = None) -> "Client":
+        """Connect with the Pod's service account, or outside a cluster with a kubeconfig file (default: the user's)."""
         configuration = Configuration()
         try:
             config.load_incluster_config(client_configuration=configuration)
         except ConfigException:
-            await config.load_kube_config(client_configuration=configuration)
+            await config.load_kube_config(config_file=kubeconfig, client_configuration=configuration)
         api = ApiClient(configuration)
         api.user_agent = f"kaizen/{__version__}"
         return cls(api)
