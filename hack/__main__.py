@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from hack import clean, cluster, environment
-from hack.steps import Stop, fail
+from hack.steps import Stop, alone, fail
 
 _COMMANDS = {
     "cluster": cluster.up,
@@ -21,8 +21,10 @@ def main() -> int:
         return fail(Stop(f"Python 3.11 or newer is needed, and this is {sys.version.split()[0]}."))
     parser = argparse.ArgumentParser(prog="python3 -m hack", description=__doc__)
     parser.add_argument("command", choices=sorted(_COMMANDS))
+    command = parser.parse_args().command
     try:
-        _COMMANDS[parser.parse_args().command]()
+        with alone():
+            _COMMANDS[command]()
     except Stop as problem:
         return fail(problem)
     except KeyboardInterrupt:

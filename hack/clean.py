@@ -1,9 +1,7 @@
 """Taking away what the other commands made."""
 
-from pathlib import Path
-
 from hack import cluster, engine
-from hack.paths import CACHE, REPOSITORY
+from hack.paths import CACHE, LOGS, REPOSITORY
 from hack.steps import discard, quietly, step
 
 _WORK = (".pytest_cache", ".mypy_cache", ".ruff_cache", ".import_linter_cache", ".hypothesis", "dist")
@@ -29,14 +27,10 @@ def distclean() -> None:
             for image in (this.ask("images", "--format", "{{.Repository}}:{{.Tag}}") or "").split():
                 if image.startswith("localhost/kaizen/"):
                     this.run(current, "rmi", "--force", image)
-        _remove_cache()
+        for mounted in (CACHE / "engine" / "storage" / "overlay", CACHE / "engine" / "storage"):
+            quietly("umount", mounted)
+        for entry in CACHE.iterdir():
+            if entry != LOGS:  # this step still writes there
+                discard(entry)
+    discard(CACHE)
     discard(REPOSITORY / ".venv")
-
-
-def _remove_cache() -> None:
-    for mounted in (CACHE / "engine" / "storage" / "overlay", CACHE / "engine" / "storage"):
-        quietly("umount", mounted)
-    logs = CACHE / "logs"
-    for entry in CACHE.iterdir() if CACHE.exists() else ():
-        if entry != logs:  # the running step still writes there
-            discard(Path(entry))

@@ -3,6 +3,7 @@
 A step's commands write to a log of their own; when one fails, the end of that log is what the user sees.
 """
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -14,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from hack.paths import LOGS
+from hack.paths import CACHE, LOGS
 
 PROGRESS_SECONDS = 15
 _print_lock = threading.Lock()
@@ -68,8 +69,12 @@ class Step:
                 )
             except subprocess.TimeoutExpired:
                 raise Stop(f"{self.title}: `{words[0]}` did not end within {timeout:.0f} s; its log: {self.log}") from None
-            except FileNotFoundError:
+            except FileNotFoundError as problem:
+                if problem.filename != words[0]:
+                    raise
                 raise Stop(f"{self.title}: the command `{words[0]}` is not installed.") from None
+            except PermissionError:
+                raise Stop(f"{self.title}: the command `{words[0]}` may not be run; is it executable?") from None
             log.write(done.stdout)
         if done.returncode != 0:
             tail = "\n".join("    " + line for line in self.log.read_text(errors="replace").splitlines()[-25:])
@@ -142,12 +147,17 @@ def digest(*parts: str | Path) -> str:
 def _files(path: Path) -> Iterable[Path]:
     if path.is_file():
         return [path]
-    return sorted(p for p in path.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
+    if not path.is_dir():
+        raise Stop(f"{path} does not exist, and something is made from it.")
+    hidden = (".", "__pycache__")
+    return sorted(
+        p for p in path.rglob("*") if p.is_file() and not any(part.startswith(hidden) for part in p.relative_to(path).parts)
+    )
 
 
 def publish(target: Path, make: Callable[[Path], None]) -> None:
     """Make a file or directory under a temporary name and rename it, so that what exists is always whole."""
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    partial = target.with_name(f".{target.name}.partial")
     discard(partial)
     partial.parent.mkdir(parents=True, exist_ok=True)
     make(partial)
@@ -161,6 +171,18 @@ def discard(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Keep a second run on the same cache out; the lock goes away with the process, however it ends."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Stop(f"another run works on {CACHE}; wait for its end.") from None
+        yield
 
 
 def fail(problem: Stop) -> int:

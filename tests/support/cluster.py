@@ -153,7 +153,7 @@ class Cluster:
         uid = body["metadata"]["uid"]
         found = lint.problems(body)
         if before := self._seen.get(uid):
-            found += lint.transition_problems(before, body)
+            found += lint.transition_problems(before, body, adjacent=False)
         self._seen[uid] = body
         assert not found, f"{body['kind']}/{body['metadata']['name']}: {found}\n{json.dumps(body.get('status'), indent=1)}"
 

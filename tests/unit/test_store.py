@@ -75,7 +75,7 @@ class StoreMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.list is None)
     @rule()
     def begin_list(self) -> None:
-        before = self.store.uids("Service")
+        before = self.store.begin_list("Service")
         self.list = ([copy.deepcopy(body) for body in self.server.values()], before)
 
     @precondition(lambda self: self.list is not None)
@@ -92,7 +92,7 @@ class StoreMachine(RuleBasedStateMachine):
         """With nothing under way, a list makes the store agree with the server, and says what it changed."""
         self.watch.clear()
         previous = {known: self.store.get(known) for known in self.store}
-        changed = self.store.replace(self.server.values(), self.store.uids("Service"))
+        changed = self.store.replace(self.server.values(), self.store.begin_list("Service"))
         assert {key_of(body): body for body in self.server.values()} == {k: self.store.get(k) for k in self.store}
         different = {k for k in {*previous, *self.store} if previous.get(k) != self.store.get(k)}
         assert {key_of(body) for body in changed} == different
@@ -149,7 +149,7 @@ def test_replace_leaves_other_kinds_alone() -> None:
     store = Store()
     job = service("a", 1, kind="Job")
     store.put(job)
-    assert store.replace([service("a", 2)], store.uids("Service")) == [service("a", 2)]
+    assert store.replace([service("a", 2)], store.begin_list("Service")) == [service("a", 2)]
     assert store.get(key("a", "Job")) == job
 
 
@@ -181,7 +181,7 @@ def test_list_that_races_with_the_watch_keeps_what_is_newer(race: Race) -> None:
     store = Store()
     for body in race.known:
         store.put(body)
-    before = store.uids("Service")
+    before = store.begin_list("Service")
     for kind, body in race.meanwhile:
         _ = store.remove(body) if kind == "DELETED" else store.put(body)
     store.replace(race.listed, before)

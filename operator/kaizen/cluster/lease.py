@@ -7,7 +7,7 @@ paused leader can wake up after its Lease has gone to another.
 import asyncio
 import logging
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from kaizen.cluster.client import ApiError, Client, Conflict, NotFound
@@ -32,6 +32,8 @@ class Lease:
         self._name = name
         self._identity = identity
         self._held: Object | None = None
+        self._seen: tuple[str, float] = ("", 0.0)
+        """The holder's last renewal, and when this process first saw it, on its own clock: two clocks may differ."""
 
     async def acquire(self) -> None:
         """Wait until this process holds the Lease."""
@@ -83,11 +85,17 @@ class Lease:
                 {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": self._spec(_now(), 0)}
             )
             return True
-        if not is_free(lease["spec"], self._identity, datetime.now(UTC)) and await self._holder_lives(lease["spec"]):
+        if not is_free(lease["spec"], self._identity, self._unchanged_seconds(lease)) and await self._holder_lives(lease["spec"]):
             return False
         self._held = lease
         await self._write(self._spec(_now(), int(lease["spec"].get("leaseTransitions", 0)) + 1))
         return True
+
+    def _unchanged_seconds(self, lease: Object) -> float:
+        now, version = asyncio.get_running_loop().time(), lease["metadata"]["resourceVersion"]
+        if version != self._seen[0]:
+            self._seen = (version, now)
+        return now - self._seen[1]
 
     async def _holder_lives(self, spec: Mapping[str, Any]) -> bool:
         """Whether the holder's Pod exists: one that is gone cannot renew, and need not be waited for."""
@@ -115,13 +123,15 @@ class Lease:
         }
 
 
-def is_free(spec: Mapping[str, Any], identity: str, now: datetime) -> bool:
-    """Whether a process of this identity may take a Lease: its own, given up, or not renewed for its duration."""
+def is_free(spec: Mapping[str, Any], identity: str, unchanged_seconds: float) -> bool:
+    """Whether a process of this identity may take a Lease: its own, given up, or unchanged for its duration.
+
+    `unchanged_seconds` is for how long the process has seen the Lease as it is; the times in it are another clock's.
+    """
     holder = spec.get("holderIdentity")
-    if not holder or holder == identity or not spec.get("renewTime"):
+    if not holder or holder == identity:
         return True
-    renewed = datetime.fromisoformat(spec["renewTime"])
-    return now > renewed + timedelta(seconds=int(spec.get("leaseDurationSeconds", DURATION_SECONDS)))
+    return unchanged_seconds > int(spec.get("leaseDurationSeconds") or DURATION_SECONDS)
 
 
 def _now() -> str:

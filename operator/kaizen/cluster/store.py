@@ -18,6 +18,8 @@ class Store:
     def __init__(self) -> None:
         self._objects: dict[Key, Object] = {}
         self._owned: dict[str, set[Key]] = {}
+        self._deleted: dict[str, str] = {}
+        """uid → kind of what was deleted since the latest list of its kind began: that list may still show it."""
 
     def __iter__(self) -> Iterator[Key]:
         return iter(list(self._objects))
@@ -45,8 +47,9 @@ class Store:
     def remove(self, body: Object) -> bool:
         """Forget an object that was deleted; False when it is unknown or has been made anew since."""
         key = key_of(body)
+        self._deleted[body["metadata"]["uid"]] = key.kind
         known = self._objects.get(key)
-        if known is None or not _same_uid(known, body):
+        if known is None or known["metadata"]["uid"] != body["metadata"]["uid"]:
             return False
         self._forget(key, known)
         return True
@@ -54,16 +57,14 @@ class Store:
     def replace(self, listed: Iterable[Object], before: Mapping[Key, str]) -> list[Object]:
         """Make a kind agree with a full list: put what is newer, and drop what was known `before` and is not listed.
 
-        `before` is the kind's `uids` when the list was asked for; what the watch has shown since is newer than the
-        list and stays, be it an object or its absence.  Returns all objects that changed or went away.
+        `before` is what `begin_list` gave when the list was asked for; what the watch has shown since is newer than
+        the list and stays, be it an object or its absence.  Returns all objects that changed or went away.
         """
         present: set[Key] = set()
         changed: list[Object] = []
         for body in listed:
-            key = key_of(body)
-            present.add(key)
-            deleted_since = key in before and key not in self._objects
-            if not deleted_since and self.put(body):
+            present.add(key_of(body))
+            if body["metadata"]["uid"] not in self._deleted and self.put(body):
                 changed.append(body)
         for key, uid in before.items():
             known = self._objects.get(key)
@@ -72,8 +73,9 @@ class Store:
                 changed.append(known)
         return changed
 
-    def uids(self, kind: str) -> dict[Key, str]:
-        """Key and uid of all objects of a kind."""
+    def begin_list(self, kind: str) -> dict[Key, str]:
+        """Key and uid of all known objects of a kind, for `replace`; one list of a kind at a time."""
+        self._deleted = {uid: other for uid, other in self._deleted.items() if other != kind}
         return {key: body["metadata"]["uid"] for key, body in self._objects.items() if key.kind == kind}
 
     def _forget(self, key: Key, known: Object) -> None:
@@ -102,10 +104,6 @@ def trimmed(body: Object) -> Object:
     if _LAST_APPLIED in metadata.get("annotations", {}):
         metadata["annotations"] = {k: v for k, v in metadata["annotations"].items() if k != _LAST_APPLIED}
     return {**body, "metadata": metadata}
-
-
-def _same_uid(one: Object, other: Object) -> bool:
-    return bool(one["metadata"]["uid"] == other["metadata"]["uid"])
 
 
 def _version(body: Object) -> int:

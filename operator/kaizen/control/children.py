@@ -38,9 +38,7 @@ class Children:
         if child.created_once or observed["metadata"].get("deletionTimestamp"):
             return False
         key, digest = key_of(body), body["metadata"]["annotations"][APPLIED]
-        same = observed["metadata"].get("annotations", {}).get(APPLIED) == digest
-        version = observed["metadata"]["resourceVersion"]
-        if same and (contains(observed, body) or self._settled.get(key) == (digest, version)):
+        if contains(observed, body) or self._settled.get(key) == (digest, observed["metadata"]["resourceVersion"]):
             return False
         applied = await self._client.apply(body, observed)
         self._settled[key] = (digest, applied["metadata"]["resourceVersion"])

@@ -102,7 +102,7 @@ class Operator:
         for resource in WATCHED:
             selector = CHILD_SELECTOR if resource in CHILDREN else None
             while True:
-                before = self._store.uids(resource.kind)
+                before = self._store.begin_list(resource.kind)
                 try:
                     listed = [body async for body in self._client.list_all(resource, selector)]
                 except ApiError as problem:
