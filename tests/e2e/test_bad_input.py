@@ -114,9 +114,9 @@ REJECTED: dict[str, tuple[dict[str, Any], str]] = {
         "monitoring.drift.spanSeconds must be at least monitoring.windowSeconds",
     ),
     "unknown distance": (changed(SERVICE, "spec.monitoring.drift.distance", "Hellinger"), 'supported values: "PSI"'),
-    "unknown trigger": (changed(TRAINED, "spec.training.on", ["Monday"]), 'supported values: "Initial", "DataDrift"'),
-    "no trigger": (changed(TRAINED, "spec.training.on", []), "spec.training.on in body should have at least 1 items"),
-    "trigger twice": (changed(TRAINED, "spec.training.on", ["Initial", "Initial"]), "Duplicate value"),
+    "unknown trigger": (changed(TRAINED, "spec.training.triggers", ["Monday"]), 'supported values: "Initial", "DataDrift"'),
+    "no trigger": (changed(TRAINED, "spec.training.triggers", []), "spec.training.triggers in body should have at least 1 items"),
+    "trigger twice": (changed(TRAINED, "spec.training.triggers", ["Initial", "Initial"]), "Duplicate value"),
     "template with a model": (
         changed(TRAINED, "spec.training.template.model", "x"),
         'unknown field "spec.training.template.model"',
@@ -154,8 +154,11 @@ def test_is_rejected_at_apply_with_one_sentence(cluster: Cluster, rejecting: str
     assert sentence in str(rejected.value)
 
 
-def test_good_objects_are_accepted(cluster: Cluster, namespace: str) -> None:
-    cluster.apply(JOB, VERSION, SERVICE, changed(TRAINED, "metadata.name", "trained"), namespace=namespace)
+def test_good_objects_are_accepted_and_the_same_again_is_no_change(cluster: Cluster, namespace: str) -> None:
+    gated = changed(changed(TRAINED, "metadata.name", "gated"), "spec.training.template.gates", [GATE])
+    objects = (JOB, VERSION, SERVICE, changed(TRAINED, "metadata.name", "trained"), gated)
+    assert cluster.apply(*objects, namespace=namespace).count(" created") == len(objects)
+    assert cluster.apply(*objects, namespace=namespace).count(" unchanged") == len(objects)
 
 
 @pytest.fixture(scope="module")

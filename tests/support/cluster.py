@@ -48,10 +48,10 @@ class Cluster:
             raise Rejected(done.stderr.strip())
         return done.stdout
 
-    def apply(self, *objects: Mapping[str, Any], namespace: str) -> None:
-        """`kubectl apply` with strict validation, as a careful user does."""
+    def apply(self, *objects: Mapping[str, Any], namespace: str) -> str:
+        """`kubectl apply` with strict validation, as a careful user does; returns what it says."""
         text = yaml.safe_dump_all([dict(o) for o in objects], sort_keys=False)
-        self.kubectl("apply", "--namespace", namespace, "--validate=strict", "--filename", "-", stdin=text)
+        return self.kubectl("apply", "--namespace", namespace, "--validate=strict", "--filename", "-", stdin=text)
 
     def get(self, kind: str, name: str, namespace: str) -> Object | None:
         """An object, or None when it does not exist."""

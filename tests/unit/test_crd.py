@@ -272,6 +272,20 @@ class Dog(BaseModel):
 QUANTITY = root(TRAINING_JOB)["properties"]["spec"]["properties"]["pod"]["properties"]["resources"]["properties"]["limits"][
     "properties"
 ]["cpu"]
+
+
+class Entry(Model):
+    """An entry of a list."""
+
+    count: Annotated[int, Field(ge=0, le=9)]
+
+
+ENTRY = {
+    "type": "object",
+    "description": "An entry of a list.",
+    "properties": {"count": {"type": "integer", "minimum": 0, "maximum": 9}},
+    "required": ["count"],
+}
 INNER = {
     "type": "object",
     "description": "A part, described over two lines.",
@@ -284,10 +298,10 @@ TRANSLATED: dict[str, tuple[Any, Any, Schema]] = {
     "optional part": (Inner | None, None, INNER),
     "part with its defaults": (Inner, Inner(), {**INNER, "default": {"count": 3}}),
     "list of parts": (
-        Annotated[list[Inner], Field(max_length=2, json_schema_extra=by_key("count"))],
+        Annotated[list[Entry], Field(max_length=2, json_schema_extra=by_key("count"))],
         [],
         {
-            "type": "array", "maxItems": 2, "items": INNER, "default": [],
+            "type": "array", "maxItems": 2, "items": ENTRY, "default": [],
             LIST_TYPE: "map", "x-kubernetes-list-map-keys": ["count"],
         },
     ),
@@ -323,6 +337,7 @@ UNSUPPORTED: dict[str, Any] = {
     "map": dict[str, int],
     "map of anything, without saying so": dict[str, Any],
     "part of its own kind": Node,
+    "default inside a list entry": Annotated[list[Inner], Field(max_length=2)],
     "word that OpenAPI does not have": Annotated[int, Field(examples=[1])],
 }
 

@@ -79,7 +79,7 @@ class Condition(Status):
     type: Annotated[str, Field(min_length=1, max_length=64)]
     status: Literal["True", "False", "Unknown"]
     reason: Annotated[str, Field(min_length=1, max_length=128, pattern="^[A-Za-z]([A-Za-z0-9_]*[A-Za-z0-9])?$")]
-    message: Annotated[str, Field(max_length=2048)] = ""
+    message: Annotated[str, Field(max_length=2048)]
     observed_generation: int
     """The generation of the object that this condition speaks of."""
     last_transition_time: Annotated[str, Field(json_schema_extra={"format": "date-time"})]

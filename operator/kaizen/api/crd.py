@@ -145,6 +145,7 @@ def _structural(node: Schema, definitions: dict[str, Schema], where: str, inside
         result["description"] = " ".join(result["description"].split())
     if "items" in result:
         result["items"] = _structural(result["items"], definitions, f"{where}[]", inside)
+        _check_no_defaults(result["items"], f"{where}[]")
     if "properties" in result:
         result["properties"] = {
             name: _structural(child, definitions, f"{where}.{name}", inside) for name, child in result["properties"].items()
@@ -163,6 +164,14 @@ def _check(node: Schema, result: Schema, where: str) -> None:
     if any(float(result.get(bound, 0)) % 1 for bound in ("minimum", "maximum")):
         # The API server compares a whole number with the bound's integer part: minimum 0.01 lets 0 pass.
         raise NotStructural(f"{where}: a fractional bound does not hold for whole numbers; use a CEL rule")
+
+
+def _check_no_defaults(item: Schema, where: str) -> None:
+    """A default filled in inside a list looks like a difference for ever: clients compare and replace whole lists."""
+    if "default" in item:
+        raise NotStructural(f"{where}: a default inside a list entry; make the field optional and say what omitting it means")
+    for name, child in item.get("properties", {}).items():
+        _check_no_defaults(child, f"{where}.{name}")
 
 
 def _without_none(value: Any) -> Any:

@@ -50,11 +50,11 @@ class Training(Model):
     """When and how the next version is trained."""
 
     template: TrainingJobTemplate
-    on: Annotated[list[Literal["Initial", "DataDrift"]], Field(min_length=1, max_length=8, json_schema_extra=AS_SET)] = [
+    triggers: Annotated[list[Literal["Initial", "DataDrift"]], Field(min_length=1, max_length=8, json_schema_extra=AS_SET)] = [
         "Initial",
         "DataDrift",
     ]
-    """What starts a TrainingJob."""
+    """What starts a TrainingJob: Initial, DataDrift; both when omitted."""
     minimum_new_rows: Annotated[int, Field(ge=0, le=1_000_000_000)] = 1000
     """Rows newer than what the serving version was trained on that must exist first."""
     consecutive_windows: Annotated[int, Field(ge=1, le=100)] = 2

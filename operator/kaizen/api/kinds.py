@@ -49,7 +49,8 @@ def _name(longest: int, what: str) -> tuple[tuple[str, str], ...]:
 
 
 AGE = Column("Age", ".metadata.creationTimestamp", "date")
-REASON = Column("Reason", _condition("Ready", "reason"), priority=1)
+READY = Column("Ready", _condition("Ready"))
+REASON = Column("Reason", _condition("Ready", "reason"))
 
 TRAINING_JOB = Kind(
     name="TrainingJob",
@@ -60,7 +61,7 @@ TRAINING_JOB = Kind(
     status=TrainingJobStatus,
     columns=(
         Column("Model", ".spec.model"),
-        Column("Succeeded", _condition("Succeeded")),
+        READY,
         REASON,
         AGE,
     ),
@@ -74,7 +75,7 @@ MODEL_VERSION = Kind(
     description="One packaged, registered, immutable version of a model.",
     spec=ModelVersionSpec,
     status=ModelVersionStatus,
-    columns=(Column("Model", ".spec.model"), Column("Ready", _condition("Ready")), REASON, AGE),
+    columns=(Column("Model", ".spec.model"), READY, REASON, AGE),
     rules=_name(52, "the model's name and its version"),
 )
 
@@ -87,7 +88,7 @@ INFERENCE_SERVICE = Kind(
     status=InferenceServiceStatus,
     columns=(
         Column("Model", ".spec.model"),
-        Column("Ready", _condition("Ready")),
+        READY,
         REASON,
         Column("URL", ".status.url", priority=1),
         AGE,

@@ -100,10 +100,10 @@ class Estimator(Model):
 class AgainstProduction(Model):
     """Comparison with the version that serves, on rows it never saw."""
 
-    worse_by_at_most: Annotated[float, Field(ge=0, le=1_000_000)] = 0.0
-    """How much worse than production the metric may be, in the metric's own unit."""
-    not_comparable: Literal["Pass", "Fail"] = "Pass"
-    """The result when too few rows are new to the serving version."""
+    worse_by_at_most: Annotated[float, Field(ge=0, le=1_000_000)] | None = None
+    """How much worse than production the metric may be, in the metric's own unit; 0 when omitted."""
+    not_comparable: Literal["Pass", "Fail"] | None = None
+    """The result when too few rows are new to the serving version; Pass when omitted."""
 
 
 class Gate(Model):

@@ -32,6 +32,8 @@ class Lease:
         self._name = name
         self._identity = identity
         self._held: Object | None = None
+        self.known = asyncio.Event()
+        """Set once the API server has said who holds the Lease."""
         self._seen: tuple[str, float] = ("", 0.0)
         """The holder's last renewal, and when this process first saw it, on its own clock: two clocks may differ."""
 
@@ -39,7 +41,9 @@ class Lease:
         """Wait until this process holds the Lease."""
         while True:
             try:
-                if await self._try_acquire():
+                acquired = await self._try_acquire()
+                self.known.set()
+                if acquired:
                     return
             except Conflict:
                 continue
@@ -108,7 +112,14 @@ class Lease:
     async def _write(self, spec: dict[str, Any]) -> None:
         if self._held is None:
             raise Lost("the Lease is not held")
-        self._held = await self._client.replace({**self._held, "spec": spec})
+        try:
+            self._held = await self._client.replace({**self._held, "spec": spec})
+        except Conflict:
+            # The answer to an earlier write of our own may have been lost: then the Lease is ours, and newer than we know.
+            present = await self._client.get("Lease", self._namespace, self._name)
+            if self._held["spec"].get("holderIdentity") != self._identity or present["spec"]["holderIdentity"] != self._identity:
+                raise
+            self._held = present
 
     def _held_spec(self) -> dict[str, Any]:
         return dict(self._held["spec"]) if self._held is not None else {}

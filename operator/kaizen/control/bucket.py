@@ -66,6 +66,8 @@ class BucketKeeper:
             return _unusable("BucketBelongsToAnotherCluster", problem)
         except errors.Refused as problem:
             return _unusable("BucketRefused", problem)
+        except errors.NoBucket as problem:
+            return _unusable("BucketMissing", problem)
         except errors.BucketError as problem:
             return _unusable("BucketUnreachable", problem)
         except ApiError as problem:
@@ -107,12 +109,12 @@ class BucketKeeper:
         try:
             secret = await self._client.get("Secret", self._config.namespace, name)
         except NotFound as problem:
-            what = f"The Secret {name} does not exist in namespace {self._config.namespace}"
+            what = f"the Secret {name} does not exist in namespace {self._config.namespace}"
             raise ApiError(404, "NotFound", f"{what}: create it with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.") from problem
         keys = {key: base64.b64decode(value).decode().strip() for key, value in secret.get("data", {}).items()}
         for needed in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
             if not keys.get(needed):
-                raise MissingKey(f"The Secret {name} in namespace {self._config.namespace} has no {needed}: add it.")
+                raise MissingKey(f"the Secret {name} in namespace {self._config.namespace} has no {needed}: add it.")
         return keys
 
     async def _embedded_secret(self) -> Mapping[str, str]:

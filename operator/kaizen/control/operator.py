@@ -78,10 +78,10 @@ class Operator:
     async def _wait_for_lease(self, lease: Lease) -> None:
         acquired = asyncio.ensure_future(lease.acquire())
         try:
-            done, _ = await asyncio.wait({acquired}, timeout=1.0)
-            if not done:
+            await lease.known.wait()
+            if not acquired.done():
                 self._health.ready = True  # A standby is as ready as it can be.
-                _log.info("waiting for the Lease %s", LEASE_NAME)
+                _log.info("another process holds the Lease %s: waiting", LEASE_NAME)
             await acquired
         finally:
             acquired.cancel()

@@ -76,7 +76,7 @@ class Reconciler:
             return None
         observed = Observed(owner, self._store.children(owner["metadata"]["uid"]), self._bucket())
         now = datetime.now(UTC)
-        plan = DECIDE[key.kind](observed, now)
+        plan = _decided(observed, now)
         plan = await self._apply_children(observed, plan)
         await self._apply_status(observed, plan, now)
         return plan
@@ -101,7 +101,8 @@ class Reconciler:
     async def _apply_status(self, observed: Observed, plan: Plan, now: datetime) -> None:
         owner, before = observed.owner, observed.owner.get("status", {})
         conditions = conclude(plan.outcome, before.get("conditions", ()), observed.generation, now)
-        status = {**plan.status, "observedGeneration": observed.generation, "conditions": conditions}
+        fields = plan.status if plan.status is not None else before
+        status = {**fields, "observedGeneration": observed.generation, "conditions": conditions}
         if status == before:
             return
         metadata = owner["metadata"]
@@ -125,3 +126,12 @@ class Reconciler:
             await events.record(self._client, owner, kind, ready["reason"], ready["message"])
         except ApiError as problem:
             _log.info("an event was not recorded: %s", problem, extra={"object": str(key_of(owner))})
+
+
+def _decided(observed: Observed, now: datetime) -> Plan:
+    try:
+        return DECIDE[observed.owner["kind"]](observed, now)
+    except Exception:
+        _log.exception("a decision failed", extra={"object": str(key_of(observed.owner))})
+        sentence = "Kaizen failed on this object; the operator's log has the details: please report them."
+        return Plan(Retry("InternalError", sentence), status=None)

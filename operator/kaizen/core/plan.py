@@ -106,5 +106,5 @@ class Plan:
     outcome: Outcome
     children: tuple[Child, ...] = ()
     deletions: tuple[Object, ...] = ()
-    status: Mapping[str, Any] = field(default_factory=dict)
-    """Status fields besides observedGeneration and the conditions Ready, Reconciling, Stalled."""
+    status: Mapping[str, Any] | None = field(default_factory=dict)
+    """Status fields besides observedGeneration and the conditions Ready, Reconciling, Stalled; None leaves them as they are."""
