@@ -44,6 +44,5 @@ distclean: ## Delete everything that these targets ever made
 	@$(PYTHON) -m hack distclean
 
 $(VENV)/.installed: requirements/dev.txt
-	@echo "▸ Install the development tools into $(VENV)"
 	@$(PYTHON) -m hack venv
 	@touch $@
