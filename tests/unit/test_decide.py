@@ -118,7 +118,7 @@ def written(case: Case, before: dict[str, Any], generation: int = 3, now: dateti
     """The status that a reconcile writes after this decision."""
     plan = decided(case, before, generation, now)
     conditions = conclude(plan.outcome, before.get("conditions", ()), generation, now)
-    return {**plan.status, "observedGeneration": generation, "conditions": conditions}
+    return {**(plan.status or {}), "observedGeneration": generation, "conditions": conditions}
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
@@ -132,7 +132,7 @@ def test_decide(case: Case) -> None:
     else:
         assert plan.outcome == case.expected
     assert tuple(child.body["metadata"]["name"] for child in plan.children) == case.children
-    assert plan.status.get("url") == case.url
+    assert (plan.status or {}).get("url") == case.url
     assert plan.deletions == ()
 
 
