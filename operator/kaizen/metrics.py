@@ -15,6 +15,9 @@ QUEUE_OLDEST_SECONDS = Gauge("kaizen_queue_oldest_seconds", "How long the oldest
 OBJECTS = Gauge("kaizen_objects", "Objects by kind and the status of their Ready condition.", ("kind", "ready"))
 EVENTS = Counter("kaizen_events_total", "Kubernetes events recorded, by type and reason.", ("type", "reason"))
 LEADER = Gauge("kaizen_leader", "1 while this process holds the Lease.")
+READY_TIME = Gauge(
+    "kaizen_ready_timestamp_seconds", "When /readyz first said ok; with process_start_time_seconds, the start-up time."
+)
 BUCKET_USABLE = Gauge("kaizen_bucket_usable", "1 while the registry's bucket answers and belongs to this cluster.")
 RESYNC_TIME = Gauge("kaizen_last_resync_timestamp_seconds", "When the last full list of all watched objects ended.")
 WATCH_EVENTS = Counter("kaizen_watch_events_total", "Watch events received, by kind.", ("kind",))

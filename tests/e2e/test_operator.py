@@ -1,7 +1,6 @@
 """The operator as the platform team sees it: what it does on its own, what it leaves alone, what it costs."""
 
 import json
-from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -104,15 +103,14 @@ def test_start_is_fast_and_small(cluster: Cluster, capsys: pytest.CaptureFixture
         ready = condition_of(pod, "Ready")
         return pod if pod["metadata"]["uid"] != old and ready and ready["status"] == "True" else None
 
-    pod = until("a new operator Pod is ready", ready_pod, 60)
-    started = pod["status"]["containerStatuses"][0]["state"]["running"]["startedAt"]
-    ready = condition_of(pod, "Ready")
-    assert ready is not None
-    seconds = (_time(ready["lastTransitionTime"]) - _time(started)).total_seconds()
+    until("a new operator Pod is ready", ready_pod, 60)
     until("the new operator leads", lambda: cluster.metrics().get("kaizen_leader") == 1.0, 30)
-    resident = cluster.metrics()["process_resident_memory_bytes"] / 2**20
+    metrics = cluster.metrics()
+    # The container's start and the Pod's readiness are given in whole seconds, which is too coarse here.
+    seconds = metrics["kaizen_ready_timestamp_seconds"] - metrics["process_start_time_seconds"]
+    resident = metrics["process_resident_memory_bytes"] / 2**20
     with capsys.disabled():
-        print(f"\n  operator: ready {seconds:.0f} s after its container's start, {resident:.0f} MiB resident")
+        print(f"\n  operator: ready {seconds:.1f} s after its process's start, {resident:.0f} MiB resident")
     assert seconds < 3
     assert resident < 120
 
@@ -226,7 +224,3 @@ def _resource_versions(cluster: Cluster) -> dict[tuple[str, str, str], str]:
         (body["kind"], body["metadata"].get("namespace", ""), body["metadata"]["name"]): body["metadata"]["resourceVersion"]
         for body in items
     }
-
-
-def _time(text: str) -> datetime:
-    return datetime.fromisoformat(text)

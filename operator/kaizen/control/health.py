@@ -23,10 +23,16 @@ class Health:
 
     resync_seconds: float
     ready: bool = False
-    """The API server has answered, and this process leads or knows who does."""
+    """The API server has answered, and this process leads with everything listed, or knows who leads."""
     leading: bool = False
     resynced: float = field(default_factory=time.monotonic)
     """When the last full list of everything ended."""
+
+    def note_ready(self) -> None:
+        """From now on /readyz says ok."""
+        if not self.ready:
+            metrics.READY_TIME.set_to_current_time()
+        self.ready = True
 
     def note_resync(self) -> None:
         """A full list of everything has ended just now."""

@@ -55,7 +55,7 @@ class Operator:
                     tasks.create_task(lease.hold())
                     tasks.create_task(self._bucket.keep())
                     await self._resync()
-                    self._health.ready = True
+                    self._health.note_ready()
                     tasks.create_task(self._resync_forever())
                     tasks.create_task(_until_stopped(watch(self)))
                     await self._bucket.checked.wait()
@@ -80,7 +80,7 @@ class Operator:
         try:
             await lease.known.wait()
             if not acquired.done():
-                self._health.ready = True  # A standby is as ready as it can be.
+                self._health.note_ready()  # A standby is as ready as it can be.
                 _log.info("another process holds the Lease %s: waiting", LEASE_NAME)
             await acquired
         finally:
