@@ -7,6 +7,7 @@ BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
 export PYTHONDONTWRITEBYTECODE := 1
 
+.NOTPARALLEL:
 .PHONY: help cluster test unit e2e lint generate lock clean distclean
 
 help: ## List the targets
@@ -17,7 +18,7 @@ cluster: ## Set up or continue a kind cluster with this checkout's Kaizen instal
 
 test: lint unit cluster e2e ## Run all checks and tests; makes the cluster first
 
-lint: $(VENV)/.installed ## Check style, types, layers, and that generated files are up to date
+lint: $(VENV)/.installed ## Check style, types and layers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

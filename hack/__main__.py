@@ -1,7 +1,11 @@
 """`python3 -m hack COMMAND`: what the Makefile calls."""
 
-import argparse
 import sys
+
+if sys.version_info < (3, 11):  # noqa: UP036  (before the other imports, which an older Python does not understand)
+    sys.exit("kaizen: Python 3.11 or newer is needed, and this is " + sys.version.split()[0] + ".")
+
+import argparse
 
 from hack import clean, cluster, environment
 from hack.steps import Stop, alone, fail
@@ -17,8 +21,6 @@ _COMMANDS = {
 
 def main() -> int:
     """Run one command; 0 done, 1 failed with one sentence, 2 wrong usage."""
-    if sys.version_info < (3, 11):  # noqa: UP036  (the system's Python runs this, whatever it is)
-        return fail(Stop(f"Python 3.11 or newer is needed, and this is {sys.version.split()[0]}."))
     parser = argparse.ArgumentParser(prog="python3 -m hack", description=__doc__)
     parser.add_argument("command", choices=sorted(_COMMANDS))
     command = parser.parse_args().command
@@ -27,6 +29,8 @@ def main() -> int:
             _COMMANDS[command]()
     except Stop as problem:
         return fail(problem)
+    except OSError as problem:
+        return fail(Stop(str(problem)))
     except KeyboardInterrupt:
         return fail(Stop("interrupted; the same command continues from here."))
     return 0

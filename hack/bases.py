@@ -6,7 +6,7 @@ from pathlib import Path
 
 from hack.engine import PYTHON_IMAGE, Engine, debian_mirror
 from hack.paths import CACHE
-from hack.steps import Step, digest, discard, step
+from hack.steps import Step, digest, discard, step, unmount_below
 
 _NOT_NEEDED = (
     "usr/share/doc", "usr/share/man", "usr/share/info", "usr/share/locale", "usr/share/lintian", "usr/share/bash-completion",
@@ -50,6 +50,7 @@ def provide(engine: Engine, base: Base) -> str:
 def _bootstrap(engine: Engine, current: Step, base: Base) -> None:
     work = CACHE / "bootstrap" / base.name
     root, archive = work / "root", work / "base.tar"
+    unmount_below(work)
     discard(work)
     work.mkdir(parents=True)
     include = [f"--include={','.join(base.packages)}"] if base.packages else []

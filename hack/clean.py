@@ -1,8 +1,8 @@
 """Taking away what the other commands made."""
 
 from hack import cluster, engine
-from hack.paths import CACHE, LOGS, REPOSITORY
-from hack.steps import discard, quietly, step
+from hack.paths import CACHE, CACHE_TAG, LOGS, REPOSITORY
+from hack.steps import Stop, discard, step, unmount_below
 
 _WORK = (".pytest_cache", ".mypy_cache", ".ruff_cache", ".import_linter_cache", ".hypothesis", "dist")
 
@@ -15,22 +15,22 @@ def clean() -> None:
 
 
 def distclean() -> None:
-    """Delete everything that any command of this package or the Makefile ever made, packages of the system excepted."""
+    """Delete everything that any command of this package or the Makefile made; packages and public images stay."""
     clean()
+    if not CACHE_TAG.exists():
+        raise Stop(f"{CACHE} has no {CACHE_TAG.name}, so Kaizen did not make it: remove it yourself if it is only a cache.")
     this = engine.detect()
     with step("Remove images, tools and caches") as current:
         if not this.public and (CACHE / "engine" / "storage.conf").exists():
             this.ask("rm", "--all", "--force", "--volumes", timeout=120)
-            this.ask("network", "rm", "kind")
             this.ask("system", "reset", "--force", timeout=300)
         elif this.public:
             for image in (this.ask("images", "--format", "{{.Repository}}:{{.Tag}}") or "").split():
                 if image.startswith("localhost/kaizen/"):
                     this.run(current, "rmi", "--force", image)
-        for mounted in (CACHE / "engine" / "storage" / "overlay", CACHE / "engine" / "storage"):
-            quietly("umount", mounted)
+        unmount_below(CACHE)
         for entry in CACHE.iterdir():
-            if entry != LOGS:  # this step still writes there
+            if entry not in (LOGS, CACHE_TAG):  # this step still writes there
                 discard(entry)
     discard(CACHE)
     discard(REPOSITORY / ".venv")

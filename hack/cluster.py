@@ -45,7 +45,7 @@ def up() -> None:
 def down() -> None:
     """Delete the cluster and everything in it; images and caches stay."""
     this = engine.detect()
-    if golang.KIND.directory.exists():
+    if this.ask("container", "inspect", _NODE) is not None:
         with step("Delete the cluster") as current:
             _delete(this, current)
     discard(KUBECONFIG)
@@ -106,13 +106,17 @@ def _is_alive(this: Engine, node_image: str) -> bool:
     running = this.ask("container", "inspect", "--format", "{{.State.Running}} {{.Config.Image}}", _NODE)
     if running is None or running.split() != ["true", node_image]:
         return False
-    ready = kubectl("wait", "--for=condition=Ready", "node", "--all", "--timeout=20s", timeout=25)
+    ready = kubectl("wait", "--for=condition=Ready", "node", "--all", "--timeout=45s", timeout=50)
     return ready is not None and kubectl("get", "--raw", "/readyz") is not None
 
 
 def _delete(this: Engine, current: Step) -> None:
-    current.run(golang.KIND.directory / "kind", "delete", "cluster", "--name", NAME, "--kubeconfig", KUBECONFIG, env=this.env)
+    # By kind where it is there and works, and by force where a dead engine's leftovers confuse it.
+    quietly(CACHE / "bin" / "kind", "delete", "cluster", "--name", NAME, "--kubeconfig", KUBECONFIG, env=this.env, timeout=120)
     this.ask("rm", "--force", "--volumes", _NODE)
+    discard(KUBECONFIG.with_name(f"{KUBECONFIG.name}.lock"))
+    if this.ask("container", "inspect", _NODE) is not None:
+        raise Stop(f"The container {_NODE} cannot be removed; its engine's words: {this.run(current, 'rm', '--force', _NODE)}")
 
 
 def _load(this: Engine, names: list[str]) -> None:
@@ -132,6 +136,15 @@ def _install(operator: str, s3: str) -> None:
     values = {"images": {"operator": _reference(operator), "s3": _reference(s3)}}
     with step("Install the chart") as current:
         current.run(_kubectl_path(), "--kubeconfig", KUBECONFIG, "apply", "--filename", "-", stdin=json.dumps(_SYSTEM_NAMESPACE))
+        # A helm that was killed leaves its release locked.
+        kubectl(
+            "delete",
+            "secret",
+            "--namespace",
+            NAMESPACE,
+            "--selector",
+            "owner=helm,name=kaizen,status in (pending-install,pending-upgrade,pending-rollback)",
+        )
         try:
             current.run(
                 golang.HELM.directory / "helm", "upgrade", "--install", "kaizen", _CHART, "--kubeconfig", KUBECONFIG,

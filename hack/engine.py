@@ -7,6 +7,7 @@ registries answer, so podman comes from Debian and every image is made from pack
 import os
 import re
 import shutil
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,6 +30,9 @@ default_ulimits = ["nofile=19000:19000", "nproc=30000:30000"]
 runtime = "runc"
 cgroup_manager = "cgroupfs"
 events_logger = "file"
+[network]
+# Networks of other users of podman are none of our business, and go on when ours are removed.
+network_config_dir = "{networks}"
 """
 _STORAGE_CONF = """\
 # Made by hack/engine.py: images and containers live with the rest of Kaizen's cache and go away with it.
@@ -76,7 +80,13 @@ class Engine:
     ) -> None:
         """Build an image from a Dockerfile, with named extra build contexts and, where packages come through a
         private certificate authority, the machine's certificates."""
-        words: list[str | Path] = ["build", "--tag", image, "--file", context / dockerfile]
+        words: list[str | Path] = [
+            *(["buildx", "build", "--load"] if self.public else ["build"]),
+            "--tag",
+            image,
+            "--file",
+            context / dockerfile,
+        ]
         if target:
             words += ["--target", target]
         for name, value in (arguments or {}).items():
@@ -124,14 +134,17 @@ def detect() -> Engine:
 
 def check_machine(engine: Engine) -> None:
     """Say in one sentence what cannot work, before anything is started; raises Stop."""
-    CACHE.mkdir(parents=True, exist_ok=True)
     need, free = (6 if engine.public else 14), shutil.disk_usage(CACHE).free / 2**30
     built = engine.public or (CACHE / "engine" / "storage").exists()
     if free < (3 if built else need):
         raise Stop(
             f"{CACHE} has {free:.1f} GiB free and the cluster needs {3 if built else need}; free some space or set KAIZEN_CACHE."
         )
-    if quietly("python3", "-m", "pip", "--version").returncode != 0:
+    if engine.public and quietly("docker", "buildx", "version").returncode != 0:
+        raise Stop(
+            "Docker has no buildx, which the images are built with; install it, on Debian with `apt-get install docker-buildx`."
+        )
+    if quietly(sys.executable, "-m", "pip", "--version").returncode != 0:
         raise Stop("python3 has no pip; install it, on Debian with `apt-get install python3-pip python3-venv`.")
     if engine.public:
         return
@@ -150,7 +163,8 @@ def install(engine: Engine) -> None:
         return
     home = CACHE / "engine"
     home.mkdir(parents=True, exist_ok=True)
-    (home / "containers.conf").write_text(_CONTAINERS_CONF)
+    (home / "networks").mkdir(exist_ok=True)
+    (home / "containers.conf").write_text(_CONTAINERS_CONF.format(networks=home / "networks"))
     (home / "storage.conf").write_text(_STORAGE_CONF.format(graph=home / "storage", run="/run/kaizen-containers"))
     Path("/lib/modules").mkdir(exist_ok=True)  # kind mounts it into its nodes
     if not all(quietly("dpkg-query", "-W", "-f", "${db:Status-Status}", p).stdout == "installed" for p in _DEBIAN_PACKAGES):

@@ -32,7 +32,6 @@ class Image:
 
 OPERATOR = Image("operator", sources=("operator",), limit_mb=350)
 S3 = Image("s3", tools=(golang.VERSITYGW,), limit_mb=100)
-ALL = (OPERATOR, S3)
 
 
 def provide(engine: Engine, image: Image, base: str) -> str:

@@ -4,7 +4,9 @@ import os
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-CACHE = Path(os.environ.get("KAIZEN_CACHE") or Path.home() / ".cache" / "kaizen")
+CACHE = Path(os.environ.get("KAIZEN_CACHE") or Path.home() / ".cache" / "kaizen").resolve()
+CACHE_TAG = CACHE / "CACHEDIR.TAG"
+"""Marks the directory as ours, for `make distclean`, and as a cache, for backups (bford.info/cachedir)."""
 TOOLS = CACHE / "bin"
 LOGS = CACHE / "logs"
 KUBECONFIG = CACHE / "kubeconfig"

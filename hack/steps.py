@@ -12,12 +12,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
-from hack.paths import CACHE, LOGS
+from hack.paths import CACHE, CACHE_TAG, LOGS
 
 PROGRESS_SECONDS = 15
+INTERRUPTED_SECONDS = 20
 _print_lock = threading.Lock()
 
 
@@ -55,18 +57,7 @@ class Step:
             log.write(f"$ {' '.join(words)}\n")
             log.flush()
             try:
-                done = subprocess.run(
-                    words,
-                    cwd=cwd,
-                    env={**os.environ, **(env or {})},
-                    input=stdin,
-                    stdin=subprocess.DEVNULL if stdin is None else None,
-                    stdout=subprocess.PIPE,
-                    stderr=log,
-                    text=True,
-                    timeout=timeout,
-                    check=False,
-                )
+                code, answer = _finish(words, stdin, timeout, cwd=cwd, env={**os.environ, **(env or {})}, stderr=log)
             except subprocess.TimeoutExpired:
                 raise Stop(f"{self.title}: `{words[0]}` did not end within {timeout:.0f} s; its log: {self.log}") from None
             except FileNotFoundError as problem:
@@ -75,11 +66,28 @@ class Step:
                 raise Stop(f"{self.title}: the command `{words[0]}` is not installed.") from None
             except PermissionError:
                 raise Stop(f"{self.title}: the command `{words[0]}` may not be run; is it executable?") from None
-            log.write(done.stdout)
-        if done.returncode != 0:
+            log.write(answer)
+        if code != 0:
             tail = "\n".join("    " + line for line in self.log.read_text(errors="replace").splitlines()[-25:])
-            raise Stop(f"{self.title}: `{' '.join(words)[:160]}` failed ({done.returncode}).\n{tail}\n  Whole log: {self.log}")
-        return done.stdout
+            raise Stop(f"{self.title}: `{' '.join(words)[:160]}` failed ({code}).\n{tail}\n  Whole log: {self.log}")
+        return answer
+
+
+def _finish(words: list[str], stdin: str | None, timeout: float | None, **settings: Any) -> tuple[int, str]:
+    """Exit code and standard output of a command; on Ctrl-C it gets the time to clean up that it would take by itself."""
+    channel = subprocess.DEVNULL if stdin is None else subprocess.PIPE
+    with subprocess.Popen(words, stdin=channel, stdout=subprocess.PIPE, text=True, **settings) as process:
+        try:
+            answer, _ = process.communicate(stdin, timeout)
+        except KeyboardInterrupt:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(INTERRUPTED_SECONDS)
+            process.kill()
+            raise
+        except BaseException:
+            process.kill()
+            raise
+        return process.returncode, answer
 
 
 @contextmanager
@@ -165,6 +173,14 @@ def publish(target: Path, make: Callable[[Path], None]) -> None:
     partial.rename(target)
 
 
+def unmount_below(path: Path) -> None:
+    """Unmount what an interrupted command left mounted in a directory; removing it would reach into what is mounted."""
+    mounted = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    for point in sorted((Path(name) for name in mounted), key=lambda found: len(found.parts), reverse=True):
+        if point == path or path in point.parents:
+            quietly("umount", "--lazy", point)
+
+
 def discard(path: Path) -> None:
     """Remove a file, a link or a whole directory; nothing there is fine."""
     if path.is_dir() and not path.is_symlink():
@@ -176,7 +192,11 @@ def discard(path: Path) -> None:
 @contextmanager
 def alone() -> Iterator[None]:
     """Keep a second run on the same cache out; the lock goes away with the process, however it ends."""
-    CACHE.mkdir(parents=True, exist_ok=True)
+    if not CACHE.exists():
+        CACHE.mkdir(parents=True)
+        CACHE_TAG.write_text(
+            "Signature: 8a477f597d28d172789f06886806bc55\n# Made by Kaizen's Makefile, and removed by `make distclean`.\n"
+        )
     with (CACHE / ".lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -4,10 +4,13 @@ Imports are inside the commands: `kaizen crds` must not pay for the operator's l
 """
 
 import argparse
+import logging
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from kaizen import __version__
 
@@ -37,13 +40,18 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _operator(parsed: argparse.Namespace) -> int:
+def _operator(parsed: argparse.Namespace) -> NoReturn:
+    # The process is the container's first, and such a one ignores SIGTERM until it has a handler.
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     from kaizen import logs
 
     logs.configure(os.environ.get("KAIZEN_LOG_LEVEL") or parsed.log_level)
     from kaizen import handlers
 
-    return handlers.run()
+    code = handlers.run()
+    logging.shutdown()
+    # Not by returning: a thread that waits for a silent S3 server would keep the process for as long.
+    os._exit(code)
 
 
 def _crds(parsed: argparse.Namespace) -> int:

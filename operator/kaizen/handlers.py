@@ -8,6 +8,8 @@ import asyncio
 import logging
 import os
 import signal
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import kopf
@@ -23,35 +25,56 @@ _log = logging.getLogger(__name__)
 
 
 def run() -> int:
-    """Run the operator until SIGTERM; 0 after a clean shutdown, 1 when the Lease was lost."""
+    """Run the operator until SIGTERM; 0 after a clean shutdown, 1 when it cannot go on and is to be started again."""
     config = Config.from_environment(os.environ)
-    code = 0
     try:
         asyncio.run(_run(config))
-    except* Lost as lost:
-        _log.error("stopping: %s", lost.exceptions[0])
-        code = 1
-    return code
+    except BaseException as problem:
+        if isinstance(problem, BaseExceptionGroup) and (lost := problem.subgroup(Lost)):
+            _log.error("stopping: %s", _first(lost))
+        else:
+            _log.exception("stopping: the operator failed")
+        return 1
+    return 0
+
+
+def _first(problem: BaseException) -> BaseException:
+    return _first(problem.exceptions[0]) if isinstance(problem, BaseExceptionGroup) else problem
 
 
 async def _run(config: Config) -> None:
+    take_signals = partial(_take_signals, asyncio.current_task())
+    take_signals()
     client = await Client.connect()
-    task = asyncio.current_task()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        if task is not None:
-            loop.add_signal_handler(number, task.cancel)
     try:
-        await Operator(config, client).run(watch)
+        await Operator(config, client).run(partial(watch, take_signals))
     except asyncio.CancelledError:
         _log.info("stopped")
     finally:
         await client.close()
 
 
-async def watch(operator: Operator) -> None:
-    """Deliver every watch event to the operator; returns on SIGTERM, whose handler kopf takes over here."""
-    await kopf.operator(registry=registry(operator), settings=settings(), standalone=True, clusterwide=True)
+def _take_signals(task: "asyncio.Task[Any] | None") -> None:
+    """From now on SIGTERM and SIGINT cancel this task."""
+    assert task is not None
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+
+
+async def watch(take_signals: Callable[[], None], operator: Operator) -> None:
+    """Deliver every watch event to the operator until cancelled."""
+    started = asyncio.Event()
+    running = asyncio.ensure_future(
+        kopf.operator(registry=registry(operator), settings=settings(), standalone=True, clusterwide=True, ready_flag=started)
+    )
+    starting = asyncio.ensure_future(started.wait())
+    try:
+        await asyncio.wait({running, starting}, return_when=asyncio.FIRST_COMPLETED)
+        take_signals()  # kopf took them when it started; it would wait for our tasks before it stops.
+        await running
+    finally:
+        running.cancel()
+        starting.cancel()
 
 
 def registry(operator: Operator) -> kopf.OperatorRegistry:

@@ -51,7 +51,8 @@ def test_the_bucket_records_whose_it_is(cluster: Cluster, endpoint: str) -> None
 
 def test_another_clusters_bucket_is_left_alone(cluster: Cluster, namespace: str, endpoint: str) -> None:
     operator, _ = _buckets(cluster, endpoint)
-    own, _ = operator.get(CLAIM)
+    system = json.loads(cluster.kubectl("get", "namespace", "kube-system", "--output", "json"))
+    own = json.dumps({"clusterUID": system["metadata"]["uid"]}).encode()
     cluster.apply(training_job(), namespace=namespace)
     try:
         operator.put(CLAIM, json.dumps({"clusterUID": "another"}).encode())

@@ -97,6 +97,10 @@ def test_no_rule_has_a_wildcard() -> None:
             assert "*" not in rule["verbs"] + rule["resources"] + rule["apiGroups"], role["metadata"]["name"]
 
 
+def test_bucket_named_like_a_number_stays_a_text() -> None:
+    assert operator_environment(render({"bucket": {"name": "20240101"}}))["KAIZEN_BUCKET_NAME"] == "20240101"
+
+
 @pytest.mark.parametrize(("keep", "annotations"), [(True, {"helm.sh/resource-policy": "keep"}), (False, {})])
 def test_crds_stay_unless_told_otherwise(keep: bool, annotations: dict[str, str]) -> None:
     crds = [o for o in render({"crds": {"keep": keep}}) if o["kind"] == "CustomResourceDefinition"]
@@ -114,6 +118,7 @@ def test_crds_can_be_left_out() -> None:
         "unknown value": ({"bukcet": {}}, "bukcet"),
         "endpoint without scheme": ({"bucket": {"endpoint": "s3.example.com"}}, "endpoint"),
         "bucket in capitals": ({"bucket": {"name": "Models"}}, "name"),
+        "secret without endpoint": ({"bucket": {"secretName": "key"}}, "secretName is for your own bucket"),
         "no replicas": ({"operator": {"replicas": 0}}, "replicas"),
         "log level": ({"operator": {"logLevel": "loud"}}, "logLevel"),
         "storage without unit": ({"embeddedServer": {"storage": "10"}}, "storage"),

@@ -1,6 +1,7 @@
 """The operator as the platform team sees it: what it does on its own, what it leaves alone, what it costs."""
 
 import json
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -44,12 +45,14 @@ def test_nothing_is_written_into_what_belongs_to_the_user(cluster: Cluster, name
 def test_child_is_repaired(cluster: Cluster, namespace: str) -> None:
     cluster.apply(inference_service(), namespace=namespace)
     cluster.wait_for("inferenceservice", "flight-delay", namespace, "Ready", "Unknown")
-    patch = json.dumps({"spec": {"selector": {f"{GROUP}/version": "666"}}, "metadata": {"labels": {"mine": "too"}}})
-    cluster.kubectl("patch", "service", "flight-delay", "--namespace", namespace, "--patch", patch)
-    until("the selector is as before", lambda: _selector(cluster, namespace) == "none", 20)
+    for labels in ({"mine": "too"}, {"app.kubernetes.io/managed-by": "somebody"}):
+        patch = json.dumps({"spec": {"selector": {f"{GROUP}/version": "666"}}, "metadata": {"labels": labels}})
+        cluster.kubectl("patch", "service", "flight-delay", "--namespace", namespace, "--patch", patch)
+        until("the selector is as before", lambda: _selector(cluster, namespace) == "none", 20)
     repaired = cluster.get("service", "flight-delay", namespace)
     assert repaired is not None
     assert repaired["metadata"]["labels"]["mine"] == "too"
+    assert repaired["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "kaizen"
     cluster.delete("service", "flight-delay", namespace)
     until("the Service is there again", lambda: cluster.get("service", "flight-delay", namespace), 20)
 
@@ -78,11 +81,25 @@ def test_object_made_anew_under_its_old_name_gets_its_child(cluster: Cluster, na
         cluster.delete("inferenceservice", "flight-delay", namespace)
 
 
+@pytest.fixture
+def frequent_resync(cluster: Cluster) -> Iterator[None]:
+    """Everything is listed and reconciled anew every 10 s: that is when a careless operator would write."""
+    deployment = ("deployment/kaizen-operator", "--namespace", SYSTEM)
+    cluster.kubectl("set", "env", *deployment, "KAIZEN_RESYNC_SECONDS=10")
+    cluster.wait_ready("kaizen-operator")
+    yield
+    cluster.kubectl("set", "env", *deployment, "KAIZEN_RESYNC_SECONDS=300")
+    cluster.wait_ready("kaizen-operator")
+
+
+@pytest.mark.usefixtures("frequent_resync")
 def test_idle_operator_writes_nothing(cluster: Cluster, namespace: str) -> None:
     cluster.apply(training_job(), inference_service(), namespace=namespace)
     cluster.wait_for("trainingjob", "flights-q1", namespace, "Ready", "Unknown")
     cluster.wait_for("inferenceservice", "flight-delay", namespace, "Ready", "Unknown")
     until("earlier stories' namespaces are gone", lambda: not _ending_namespaces(cluster), 60)
+    until("one operator Pod is left", lambda: len(cluster.list("pod", SYSTEM, OPERATOR_PODS)) == 1, 60)
+    until("the Service has its EndpointSlice", lambda: cluster.list("endpointslice", namespace), 30)
     before = _resource_versions(cluster)
     assert len(before) > 5
 
@@ -92,6 +109,9 @@ def test_idle_operator_writes_nothing(cluster: Cluster, namespace: str) -> None:
         return f"changed: {sorted(changed)}" if changed else None
 
     throughout("an idle cluster sees no writes", look, IDLE_SECONDS, every=10)
+    metrics = cluster.metrics()
+    assert metrics["kaizen_last_resync_timestamp_seconds"] > metrics["kaizen_ready_timestamp_seconds"] + 40
+    assert metrics['kaizen_reconcile_duration_seconds_count{kind="InferenceService",result="Done"}'] > 2
 
 
 def test_start_is_fast_and_small(cluster: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
@@ -115,7 +135,9 @@ def test_start_is_fast_and_small(cluster: Cluster, capsys: pytest.CaptureFixture
     assert resident < 120
 
 
-def test_probes_and_metrics(cluster: Cluster) -> None:
+def test_probes_and_metrics(cluster: Cluster, namespace: str) -> None:
+    cluster.apply(inference_service(), namespace=namespace)
+    cluster.wait_for("inferenceservice", "flight-delay", namespace, "Ready", "Unknown")
     pod = cluster.operator_pod()["metadata"]["name"]
     for path in ("healthz", "readyz"):
         answer = cluster.kubectl("get", "--raw", f"/api/v1/namespaces/{SYSTEM}/pods/{pod}:9091/proxy/{path}")

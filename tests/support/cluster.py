@@ -48,10 +48,11 @@ class Cluster:
             raise Rejected(done.stderr.strip())
         return done.stdout
 
-    def apply(self, *objects: Mapping[str, Any], namespace: str) -> str:
+    def apply(self, *objects: Mapping[str, Any], namespace: str, dry_run: bool = False) -> str:
         """`kubectl apply` with strict validation, as a careful user does; returns what it says."""
+        trying = ["--dry-run=server"] if dry_run else []
         text = yaml.safe_dump_all([dict(o) for o in objects], sort_keys=False)
-        return self.kubectl("apply", "--namespace", namespace, "--validate=strict", "--filename", "-", stdin=text)
+        return self.kubectl("apply", "--namespace", namespace, "--validate=strict", *trying, "--filename", "-", stdin=text)
 
     def get(self, kind: str, name: str, namespace: str) -> Object | None:
         """An object, or None when it does not exist."""

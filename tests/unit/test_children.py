@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kaizen.cluster.client import CHILD_MANAGER, Client, Conflict, NotFound
-from kaizen.cluster.store import key_of
+from kaizen.cluster.store import Store, key_of
 from kaizen.control.children import APPLIED, Children, NameTaken, contains, is_managed, with_digest
 from kaizen.core.objects import stable_service
 from kaizen.core.plan import Child, Key, Object, Observed
@@ -182,7 +182,7 @@ def test_server_that_spells_a_value_differently_is_asked_once() -> None:
     children = Children(server)
     assert settled(server, children) == ["create", "apply"]
     assert settled(server, children) == []
-    children.forget(KEY)
+    children.forget_gone(Store())
     assert settled(server, children) == ["apply"]
 
 

@@ -188,6 +188,23 @@ def test_list_that_races_with_the_watch_keeps_what_is_newer(race: Race) -> None:
     assert store.get(key("a")) == race.expected
 
 
+def test_answer_to_a_write_does_not_bring_back_what_was_deleted_meanwhile() -> None:
+    store = Store()
+    store.put(service("a", 10))
+    store.remove(service("a", 12))
+    assert store.put(service("a", 11)) is False
+    assert store.get(key("a")) is None
+
+
+def test_list_of_a_lagging_server_takes_nothing_away_that_is_newer() -> None:
+    store = Store()
+    store.put(service("a", 100))
+    store.put(service("b", 80))
+    before = store.begin_list("Service")
+    assert store.replace([], before, as_of=90) == [service("b", 80)]
+    assert store.get(key("a")) == service("a", 100)
+
+
 def test_children_come_in_the_order_of_their_keys() -> None:
     store = Store()
     for name in ("c", "a", "b"):

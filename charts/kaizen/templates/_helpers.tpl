@@ -9,7 +9,10 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 
 {{/* Whether the embedded S3 server is used: on, and no other endpoint given. */}}
 {{- define "kaizen.embedded" -}}
-{{- if and .Values.embeddedServer.enabled (not .Values.bucket.endpoint) }}true{{ end -}}
+{{- if and .Values.embeddedServer.enabled (not .Values.bucket.endpoint) }}
+{{- if .Values.bucket.secretName }}
+{{- fail "bucket.secretName is for your own bucket: set bucket.endpoint too, or embeddedServer.enabled=false for AWS" }}
+{{- end }}true{{ end -}}
 {{- end }}
 
 {{/* An image: call with (dict "root" $ "image" .Values.images.operator). */}}

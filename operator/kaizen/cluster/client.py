@@ -5,7 +5,7 @@ fields behind that nobody owns.
 """
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from typing import Any, cast
 from urllib.parse import urlencode
 
@@ -67,20 +67,20 @@ class Client:
         """One object; raises NotFound."""
         return await self._request("GET", BY_KIND[kind].path(namespace, name))
 
-    async def list_all(self, resource: Resource, label_selector: str | None = None) -> AsyncIterator[Object]:
-        """Every object of a kind in the cluster, page by page, from the API server's cache."""
+    async def list_all(self, resource: Resource, label_selector: str | None = None) -> tuple[list[Object], int]:
+        """Every object of a kind in the cluster, from the API server's cache, and the resourceVersion of the list."""
+        found: list[Object] = []
         following = ""
         while True:
             query = {"limit": str(PAGE), "labelSelector": label_selector or "", "continue": following}
             if not following:
                 query["resourceVersion"] = "0"
             page = await self._request("GET", resource.path(), {key: value for key, value in query.items() if value})
-            for item in page["items"]:
-                # Items of a list carry neither kind nor apiVersion.
-                yield {"apiVersion": resource.api_version, "kind": resource.kind, **item}
+            # Items of a list carry neither kind nor apiVersion.
+            found += [{"apiVersion": resource.api_version, "kind": resource.kind, **item} for item in page["items"]]
             following = page["metadata"].get("continue", "")
             if not following:
-                return
+                return found, int(page["metadata"]["resourceVersion"])
 
     async def create(self, body: Object, manager: str = CHILD_MANAGER) -> Object:
         """Create an object; raises Conflict when its name is taken."""
@@ -133,15 +133,15 @@ class Client:
     ) -> Object:
         configuration = self._api.configuration
         headers = {"Content-Type": content_type, "Accept": "application/json", "User-Agent": self._api.user_agent}
-        if token := await configuration.get_api_key_with_prefix("BearerToken"):
-            headers["Authorization"] = token
         url = f"{configuration.host}{path}" + (f"?{urlencode(query)}" if query else "")
         try:
+            if token := await configuration.get_api_key_with_prefix("BearerToken"):
+                headers["Authorization"] = token
             response = await self._api.call_api(method, url, headers, body=body, _request_timeout=REQUEST_SECONDS)
             data = await response.read()
-        except (TimeoutError, aiohttp.ClientError, OSError) as problem:
+        except (TimeoutError, aiohttp.ClientError, OSError, ConfigException) as problem:
             raise ApiError(
-                0, "Unreachable", f"The API server cannot be reached: {problem or type(problem).__name__}."
+                0, "Unreachable", f"The API server cannot be reached: {str(problem) or type(problem).__name__}."
             ) from problem
         answer = _decode(data)
         if response.status >= 400:
@@ -160,4 +160,7 @@ def _decode(data: bytes) -> dict[str, Any]:
 
 def _error(status: int, answer: Mapping[str, Any]) -> ApiError:
     kind = {404: NotFound, 409: Conflict}.get(status, ApiError)
+    causes = (answer.get("details") or {}).get("causes") or ()
+    if any(cause.get("reason") == "NamespaceTerminating" for cause in causes):
+        kind = NotFound  # What it was for is going away.
     return kind(status, str(answer.get("reason", "")), str(answer.get("message", f"HTTP status {status}")))

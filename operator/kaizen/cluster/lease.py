@@ -65,7 +65,7 @@ class Lease:
             except Conflict as problem:
                 raise Lost(f"another process changed the Lease {self._name}") from problem
             except (ApiError, TimeoutError) as problem:
-                _log.warning("the Lease was not renewed: %s", problem or "no answer in time")
+                _log.warning("the Lease was not renewed: %s", str(problem) or "no answer in time")
                 if loop.time() - renewed > DURATION_SECONDS - RETRY_SECONDS:
                     raise Lost(f"the Lease {self._name} could not be renewed for {DURATION_SECONDS} s") from problem
 
@@ -89,10 +89,11 @@ class Lease:
                 {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": self._spec(_now(), 0)}
             )
             return True
-        if not is_free(lease["spec"], self._identity, self._unchanged_seconds(lease)) and await self._holder_lives(lease["spec"]):
+        spec = lease.get("spec") or {}
+        if not is_free(spec, self._identity, self._unchanged_seconds(lease)) and await self._holder_lives(spec):
             return False
         self._held = lease
-        await self._write(self._spec(_now(), int(lease["spec"].get("leaseTransitions", 0)) + 1))
+        await self._write(self._spec(_now(), int(spec.get("leaseTransitions") or 0) + 1))
         return True
 
     def _unchanged_seconds(self, lease: Object) -> float:
@@ -117,9 +118,11 @@ class Lease:
         except Conflict:
             # The answer to an earlier write of our own may have been lost: then the Lease is ours, and newer than we know.
             present = await self._client.get("Lease", self._namespace, self._name)
-            if self._held["spec"].get("holderIdentity") != self._identity or present["spec"]["holderIdentity"] != self._identity:
+            holders = {(lease.get("spec") or {}).get("holderIdentity") for lease in (self._held, present)}
+            if holders != {self._identity}:
                 raise
-            self._held = present
+            # Written once more, because what was stored may be older than the caller takes it for.
+            self._held = await self._client.replace({**present, "spec": spec})
 
     def _held_spec(self) -> dict[str, Any]:
         return dict(self._held["spec"]) if self._held is not None else {}

@@ -4,6 +4,7 @@ An entry may be stale.  That is harmless, because every write is guarded by what
 whose event was lost goes away with the next `replace`.
 """
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -35,7 +36,7 @@ class Store:
     def put(self, body: Object) -> bool:
         """Remember an object; False when this or a newer state of what has its name is known already."""
         key, known = key_of(body), self._objects.get(key_of(body))
-        if known is not None and _version(known) >= _version(body):
+        if body["metadata"]["uid"] in self._deleted or (known is not None and _version(known) >= _version(body)):
             return False
         if known is not None:
             self._forget(key, known)
@@ -54,21 +55,24 @@ class Store:
         self._forget(key, known)
         return True
 
-    def replace(self, listed: Iterable[Object], before: Mapping[Key, str]) -> list[Object]:
+    def replace(self, listed: Iterable[Object], before: Mapping[Key, str], as_of: float = math.inf) -> list[Object]:
         """Make a kind agree with a full list: put what is newer, and drop what was known `before` and is not listed.
 
         `before` is what `begin_list` gave when the list was asked for; what the watch has shown since is newer than
-        the list and stays, be it an object or its absence.  Returns all objects that changed or went away.
+        the list and stays, be it an object or its absence.  `as_of` is the list's own resourceVersion: a server that
+        lags behind the watch cannot take away what is newer.  Returns all objects that changed or went away.
         """
         present: set[Key] = set()
         changed: list[Object] = []
         for body in listed:
             present.add(key_of(body))
-            if body["metadata"]["uid"] not in self._deleted and self.put(body):
+            if self.put(body):
                 changed.append(body)
         for key, uid in before.items():
             known = self._objects.get(key)
-            if key not in present and known is not None and known["metadata"]["uid"] == uid:
+            if key in present or known is None or known["metadata"]["uid"] != uid:
+                continue
+            if _version(known) <= as_of:
                 self._forget(key, known)
                 changed.append(known)
         return changed

@@ -36,6 +36,7 @@ class BucketKeeper:
         self._on_change = on_change
         self._state = BucketState(False, "BucketNotChecked", "The bucket has not been checked yet.")
         self._bucket: Bucket | None = None
+        self._uid = ""
         self._threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="s3")
         self.checked = asyncio.Event()
         """Set once the first check has ended, well or not."""
@@ -48,7 +49,11 @@ class BucketKeeper:
         """Check until cancelled: every half minute while all is well, with growing delay up to that otherwise."""
         delay = FIRST_RETRY_SECONDS
         while True:
-            state = await self._check()
+            try:
+                state = await self._check()
+            except Exception:
+                _log.exception("the check of the bucket failed")
+                state = BucketState(False, "InternalError", "Kaizen failed on the bucket; the operator's log has the details.")
             if state != self._state:
                 log = _log.info if state.usable else _log.warning
                 log("%s: %s", state.reason, state.message or f"the bucket {self._config.bucket_name} can be used")
@@ -56,8 +61,8 @@ class BucketKeeper:
                 self._on_change()
             metrics.BUCKET_USABLE.set(state.usable)
             self.checked.set()
-            delay = FIRST_RETRY_SECONDS if state.usable else min(2 * delay, CHECK_SECONDS)
             await asyncio.sleep(CHECK_SECONDS if state.usable else delay)
+            delay = FIRST_RETRY_SECONDS if state.usable else min(2 * delay, CHECK_SECONDS)
 
     async def _check(self) -> BucketState:
         try:
@@ -71,6 +76,8 @@ class BucketKeeper:
         except errors.BucketError as problem:
             return _unusable("BucketUnreachable", problem)
         except ApiError as problem:
+            if self.checked.is_set() and (problem.status in (0, 429) or problem.status >= 500):
+                return self._state  # It is the API server that has trouble, and the bucket may be as it was.
             return _unusable("BucketSecretUnreadable", problem)
         except ValueError as problem:
             return _unusable("BucketMisconfigured", problem)
@@ -78,14 +85,21 @@ class BucketKeeper:
 
     async def _make_usable(self) -> None:
         settings = await self._settings()
-        cluster = await self._client.get("Namespace", None, "kube-system")
+        cluster_uid = await self._cluster_uid()
         if self._bucket is None or self._bucket.settings != settings:
-            self._bucket = Bucket(settings)
+            self._bucket = await self._in_thread(lambda: Bucket(settings))
         bucket = self._bucket
         if self._config.bucket_embedded:
             document = _embedded_policy(settings)
             await self._in_thread(lambda: embedded.ensure_bucket(bucket, document))
-        await self._in_thread(lambda: claim.claim(bucket, cluster["metadata"]["uid"]))
+        await self._in_thread(lambda: claim.claim(bucket, cluster_uid))
+
+    async def _cluster_uid(self) -> str:
+        """The cluster's identity: the uid of kube-system, which never changes."""
+        if not self._uid:
+            namespace = await self._client.get("Namespace", None, "kube-system")
+            self._uid = str(namespace["metadata"]["uid"])
+        return self._uid
 
     async def _settings(self) -> BucketSettings:
         config = self._config

@@ -7,7 +7,7 @@ from typing import Any
 
 from kaizen.api.base import GROUP
 from kaizen.cluster.client import Client, Conflict, NotFound
-from kaizen.cluster.store import key_of, owner_of
+from kaizen.cluster.store import Store, key_of, owner_of
 from kaizen.core.objects import MANAGED_BY
 from kaizen.core.plan import Child, Key, Object
 
@@ -44,9 +44,9 @@ class Children:
         self._settled[key] = (digest, applied["metadata"]["resourceVersion"])
         return True
 
-    def forget(self, key: Key) -> None:
-        """Drop what is remembered of a child that is gone."""
-        self._settled.pop(key, None)
+    def forget_gone(self, store: Store) -> None:
+        """Drop what is remembered of children that are no longer there."""
+        self._settled = {key: settled for key, settled in self._settled.items() if store.get(key) is not None}
 
     async def _create(self, body: Object, owner: Object) -> bool:
         try:
@@ -65,6 +65,9 @@ class Children:
             raise conflict from None
         holder = owner_of(present)
         if holder and holder["uid"] == owner["metadata"]["uid"]:
+            if not is_managed(present):
+                # Ours, without the label that lets us watch it: nobody would see it drift.
+                await self._client.apply(body, present)
             return
         if holder and (holder["kind"], holder["name"]) == (owner["kind"], owner["metadata"]["name"]):
             raise conflict  # Made for an earlier object of this name: the garbage collector is about to take it.

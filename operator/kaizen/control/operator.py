@@ -5,6 +5,7 @@ world anew.
 """
 
 import asyncio
+import contextlib
 import logging
 import random
 from collections import Counter
@@ -18,7 +19,7 @@ from kaizen.cluster.store import Store, key_of, owner_of
 from kaizen.control import health
 from kaizen.control.bucket import BucketKeeper
 from kaizen.control.config import Config
-from kaizen.control.queue import Queue
+from kaizen.control.queue import FIRST_DELAY_SECONDS, Queue
 from kaizen.control.reconcile import Reconciler
 from kaizen.core.conditions import find
 from kaizen.core.objects import MANAGED_BY
@@ -26,7 +27,8 @@ from kaizen.core.plan import Key, Object
 
 LEASE_NAME = "kaizen-operator"
 CHILD_SELECTOR = f"{MANAGED_BY}=kaizen"
-LIST_RETRY_SECONDS = 1.0
+LONGEST_LIST_DELAY_SECONDS = 30.0
+FIRST_CHECK_SECONDS = 10.0
 _OWN_KINDS = frozenset(resource.kind for resource in OWN)
 _log = logging.getLogger(__name__)
 
@@ -41,6 +43,7 @@ class Operator:
         self._queue = Queue()
         self._health = health.Health(config.resync_seconds)
         self._bucket = BucketKeeper(config, client, self._queue_everything)
+        self._reconciler = Reconciler(client, self._store, self._queue, self._bucket.state)
 
     async def run(self, watch: Callable[["Operator"], Awaitable[None]]) -> None:
         """Serve probes at once, reconcile once the Lease is held; `watch` delivers events until it is cancelled.
@@ -57,11 +60,10 @@ class Operator:
                     await self._resync()
                     self._health.note_ready()
                     tasks.create_task(self._resync_forever())
-                    tasks.create_task(_until_stopped(watch(self)))
-                    await self._bucket.checked.wait()
-                    reconciler = Reconciler(self._client, self._store, self._queue, self._bucket.state)
+                    # Before the watch: kopf takes tasks that are younger than itself for its own, and ends them its way.
                     for _ in range(self._config.workers):
-                        tasks.create_task(reconciler.work())
+                        tasks.create_task(self._work())
+                    tasks.create_task(_until_stopped(watch(self)))
             except* _Stopped:
                 _log.info("stopping")
             finally:
@@ -78,7 +80,9 @@ class Operator:
     async def _wait_for_lease(self, lease: Lease) -> None:
         acquired = asyncio.ensure_future(lease.acquire())
         try:
-            await lease.known.wait()
+            known = asyncio.ensure_future(lease.known.wait())
+            await asyncio.wait({acquired, known}, return_when=asyncio.FIRST_COMPLETED)
+            known.cancel()
             if not acquired.done():
                 self._health.note_ready()  # A standby is as ready as it can be.
                 _log.info("another process holds the Lease %s: waiting", LEASE_NAME)
@@ -90,10 +94,17 @@ class Operator:
         metrics.LEADER.set(1)
         _log.info("leading")
 
+    async def _work(self) -> None:
+        # A status that says "not checked yet" helps nobody, unless the check takes long.
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._bucket.checked.wait(), FIRST_CHECK_SECONDS)
+        await self._reconciler.work()
+
     async def _resync_forever(self) -> None:
         while True:
             await asyncio.sleep(self._config.resync_seconds)
             await self._resync()
+            self._reconciler.forget_gone()
             for key in self._own_keys():
                 self._queue.add(key, random.uniform(0, self._config.resync_seconds / 2))
 
@@ -101,17 +112,18 @@ class Operator:
         """List everything that is watched; tried again until it succeeds."""
         for resource in WATCHED:
             selector = CHILD_SELECTOR if resource in CHILDREN else None
+            delay = FIRST_DELAY_SECONDS
             while True:
                 before = self._store.begin_list(resource.kind)
                 try:
-                    listed = [body async for body in self._client.list_all(resource, selector)]
+                    listed, as_of = await self._client.list_all(resource, selector)
+                    break
                 except ApiError as problem:
-                    _log.warning("%s cannot be listed: %s", resource.plural, problem)
-                    await asyncio.sleep(LIST_RETRY_SECONDS)
-                    continue
-                for body in self._store.replace(listed, before):
-                    self._queue_for(body)
-                break
+                    _log.warning("%s cannot be listed: %s Again in %.0f s.", resource.plural, problem, delay)
+                    await asyncio.sleep(delay)
+                    delay = min(2 * delay, LONGEST_LIST_DELAY_SECONDS)
+            for body in self._store.replace(listed, before, as_of):
+                self._queue_for(body)
         self._health.note_resync()
         metrics.RESYNC_TIME.set_to_current_time()
 

@@ -23,7 +23,6 @@ from kaizen.core.conditions import conclude, find
 from kaizen.core.plan import Bucket, Key, Object, Observed, Plan, Retry, Terminal, Waiting
 
 NAME_TAKEN_SECONDS = 30.0
-CONFLICT_SECONDS = 1.0
 _log = logging.getLogger(__name__)
 
 
@@ -51,12 +50,16 @@ class Reconciler:
                 _log.exception("reconcile failed; again in %.0f s", delay, extra={"object": str(key)})
             metrics.RECONCILE_SECONDS.labels(key.kind, result).observe(time.perf_counter() - started)
 
+    def forget_gone(self) -> None:
+        """Drop what is remembered of objects that are no longer there."""
+        self._children.forget_gone(self._store)
+
     async def _one(self, key: Key) -> str:
         try:
             plan = await self.reconcile(key)
         except (Conflict, NotFound):
-            # Observed too early: the event that brings the newer state is on its way.
-            self._queue.done(key, CONFLICT_SECONDS)
+            # Observed too early: the event that brings the newer state is on its way, and makes the key due at once.
+            self._queue.failed(key)
             return "Conflict"
         match plan.outcome if plan else None:
             case Retry(reason, message):
@@ -89,7 +92,6 @@ class Reconciler:
                 await self._children.ensure(child, observed.owner, known.get(key_of(child.body)))
             for body in plan.deletions:
                 await self._client.delete(body)
-                self._children.forget(key_of(body))
         except NameTaken as problem:
             return replace(plan, outcome=Terminal("NameTaken", str(problem), NAME_TAKEN_SECONDS))
         except (Conflict, NotFound):

@@ -25,16 +25,12 @@ def conclude(outcome: Outcome, before: Sequence[Condition], generation: int, now
     `before` are the conditions that the object has: an unchanged status keeps its time, and an object that was Ready
     stays so through failures that a retry may mend.
     """
-    wanted = _conditions(outcome, _find(before, "Ready"), generation)
+    wanted = _conditions(outcome, find(before, "Ready"), generation)
     return sorted((_stamped(c, before, generation, now) for c in wanted), key=lambda condition: str(condition["type"]))
 
 
 def find(conditions: Sequence[Condition], kind: str) -> Condition | None:
     """The condition of a type, or None."""
-    return _find(conditions, kind)
-
-
-def _find(conditions: Sequence[Condition], kind: str) -> Condition | None:
     return next((condition for condition in conditions if condition["type"] == kind), None)
 
 
@@ -59,7 +55,7 @@ def _condition(kind: str, status: str, reason: str, message: str) -> dict[str, s
 
 
 def _stamped(condition: Condition, before: Sequence[Condition], generation: int, now: datetime) -> Condition:
-    previous = _find(before, str(condition["type"]))
+    previous = find(before, str(condition["type"]))
     same = previous is not None and previous["status"] == condition["status"]
     since = previous["lastTransitionTime"] if previous is not None and same else timestamp(now)
     return {**condition, "observedGeneration": generation, "lastTransitionTime": since}
