@@ -113,7 +113,7 @@ def test_the_object_itself_is_good(cluster: Cluster, body: dict[str, Any]) -> No
     cluster.apply(body, namespace="default", dry_run=True)
 
 
-@pytest.mark.parametrize(("body", "path", "value", "sentence"), all_cases())
+@pytest.mark.parametrize(("body", "path", "value", "sentence"), list(all_cases()))
 def test_broken_rule_is_named(cluster: Cluster, body: dict[str, Any], path: str, value: Any, sentence: str) -> None:
     with pytest.raises(Rejected) as rejected:
         cluster.apply(changed(body, path, value), namespace="default", dry_run=True)
