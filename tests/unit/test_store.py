@@ -196,6 +196,14 @@ def test_answer_to_a_write_does_not_bring_back_what_was_deleted_meanwhile() -> N
     assert store.get(key("a")) is None
 
 
+def test_object_that_left_the_watch_and_came_back_is_known_again() -> None:
+    store = Store()
+    store.put(service("a", 10))
+    store.remove(service("a", 11))  # It lost the label that is watched.
+    assert store.put(service("a", 12)) is True
+    assert store.remove(service("a", 13)) is True
+
+
 def test_list_of_a_lagging_server_takes_nothing_away_that_is_newer() -> None:
     store = Store()
     store.put(service("a", 100))

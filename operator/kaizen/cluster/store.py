@@ -19,8 +19,9 @@ class Store:
     def __init__(self) -> None:
         self._objects: dict[Key, Object] = {}
         self._owned: dict[str, set[Key]] = {}
-        self._deleted: dict[str, str] = {}
-        """uid → kind of what was deleted since the latest list of its kind began: that list may still show it."""
+        self._deleted: dict[str, tuple[str, int]] = {}
+        """uid → kind and last version of what went away since the latest list of its kind began: what is older than that
+        is hearsay.  Newer states may come: an object also leaves a watch when it loses the label that is watched."""
 
     def __iter__(self) -> Iterator[Key]:
         return iter(list(self._objects))
@@ -36,7 +37,8 @@ class Store:
     def put(self, body: Object) -> bool:
         """Remember an object; False when this or a newer state of what has its name is known already."""
         key, known = key_of(body), self._objects.get(key_of(body))
-        if body["metadata"]["uid"] in self._deleted or (known is not None and _version(known) >= _version(body)):
+        _, gone = self._deleted.get(body["metadata"]["uid"], ("", -1))
+        if _version(body) <= max(gone, _version(known) if known is not None else -1):
             return False
         if known is not None:
             self._forget(key, known)
@@ -48,7 +50,7 @@ class Store:
     def remove(self, body: Object) -> bool:
         """Forget an object that was deleted; False when it is unknown or has been made anew since."""
         key = key_of(body)
-        self._deleted[body["metadata"]["uid"]] = key.kind
+        self._deleted[body["metadata"]["uid"]] = (key.kind, _version(body))
         known = self._objects.get(key)
         if known is None or known["metadata"]["uid"] != body["metadata"]["uid"]:
             return False
@@ -79,7 +81,7 @@ class Store:
 
     def begin_list(self, kind: str) -> dict[Key, str]:
         """Key and uid of all known objects of a kind, for `replace`; one list of a kind at a time."""
-        self._deleted = {uid: other for uid, other in self._deleted.items() if other != kind}
+        self._deleted = {uid: gone for uid, gone in self._deleted.items() if gone[0] != kind}
         return {key: body["metadata"]["uid"] for key, body in self._objects.items() if key.kind == kind}
 
     def _forget(self, key: Key, known: Object) -> None:
