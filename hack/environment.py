@@ -6,8 +6,13 @@ from hack.paths import REPOSITORY
 from hack.steps import Stop, step
 
 VENV = REPOSITORY / ".venv"
-_LOCKS = {"operator": "images/operator/requirements.txt", "dev": "requirements/dev.txt"}
-"""Extra of pyproject.toml → the file with its pinned requirements; each later one agrees with the first."""
+_LOCKS = {
+    "dev": "requirements/dev.txt",
+    "operator": "images/operator/requirements.txt",
+    "trainer": "images/trainer/requirements.txt",
+    "server": "images/server/requirements.txt",
+}
+"""Extra of pyproject.toml → the file with its pinned requirements; all agree with the first, which has everything."""
 
 
 def install() -> None:

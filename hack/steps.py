@@ -146,7 +146,9 @@ def digest(*parts: str | Path) -> str:
         if isinstance(part, Path):
             for file in _files(part):
                 total.update(str(file.relative_to(part) if file != part else file.name).encode() + b"\0")
-                total.update(file.stat().st_mode.to_bytes(4, "big") + hashlib.sha256(file.read_bytes()).digest())
+                # Like git, which keeps no other permission than this one: two clones give one digest.
+                executable = b"x" if file.stat().st_mode & 0o100 else b"-"
+                total.update(executable + hashlib.sha256(file.read_bytes()).digest())
         else:
             total.update(part.encode() + b"\0")
     return total.hexdigest()[:12]

@@ -4,6 +4,7 @@ A conditional write carries a unique writer id in its body.  Whatever hides its 
 the 412 that a repeated request gets for its own success) is settled by reading the object back: our own id means success.
 """
 
+import hashlib
 import json
 import time
 import uuid
@@ -31,6 +32,7 @@ from kaizen.registry.settings import BucketSettings
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import CopySourceTypeDef
 
 __all__ = [
     "Bucket",
@@ -56,6 +58,9 @@ WRITER = "writer"
 
 PAUSES_SECONDS = (0.1, 0.4, 1.6)
 """Between the attempts of a read or a conditional write: one attempt more than pauses."""
+
+PART_BYTES = 1 << 20
+"""What is read at once of an object whose digest is taken."""
 
 _CREDENTIALS = frozenset({"AccessDenied", "ExpiredToken", "InvalidAccessKeyId", "InvalidToken", "SignatureDoesNotMatch"})
 _TRANSIENT = frozenset({"IncompleteBody", "RequestTimeout", "SlowDown", "Throttling", "ThrottlingException", "TooManyRequests"})
@@ -113,13 +118,41 @@ class Bucket:
 
     def get(self, key: str) -> tuple[bytes, str]:
         """The content of an object and its etag.  Raises Missing."""
-        # Not left to the client's own retries: those end before the body is read, and a body may break off.
-        for pause in self._pauses:
-            try:
-                return self._get(key)
-            except Unreachable:
-                self._sleep(pause)
-        return self._get(key)
+        return self._whole(lambda: self._get(key))
+
+    def digest(self, key: str) -> tuple[str, int]:
+        """The sha256 of an object's content in hexadecimal, and its size in bytes; never more than a part in memory.
+
+        Raises Missing.
+        """
+
+        def streamed(client: "S3Client") -> tuple[str, int]:
+            answer = client.get_object(Bucket=self.settings.name, Key=self.settings.key(key))
+            content, size = hashlib.sha256(), 0
+            for part in answer["Body"].iter_chunks(PART_BYTES):
+                content.update(part)
+                size += len(part)
+            return content.hexdigest(), size
+
+        return self._whole(lambda: self._call(streamed, self._once, key))
+
+    def copy(self, source: str, target: str, etag: str) -> None:
+        """Copy an object inside the server, whatever is at the target; `etag` is what the source must still have.
+
+        Raises Missing when there is no source and Conflict when it has changed.  AWS copies up to 5 GB so.
+        """
+        name, origin = self.settings.name, self.settings.key(source)
+
+        def copied(client: "S3Client") -> object:
+            where: CopySourceTypeDef = {"Bucket": name, "Key": origin}
+            return client.copy_object(Bucket=name, Key=self.settings.key(target), CopySource=where, CopySourceIfMatch=etag)
+
+        try:
+            self.call(copied, source)
+        except Rejected as error:
+            if error.code != "PreconditionFailed":
+                raise
+            raise Conflict(f"{self._name(source)} has changed", None, "") from error
 
     def read(self, key: str) -> tuple[dict[str, Any], str]:
         """The JSON document of an object and its etag.  Raises Missing and Malformed."""
@@ -174,6 +207,15 @@ class Bucket:
             return action(client)
         except _FAILURES as error:
             raise self._explain(error, what) from error
+
+    def _whole(self, action: Callable[[], T]) -> T:
+        # Not left to the client's own retries: those end before the body is read, and a body may break off.
+        for pause in self._pauses:
+            try:
+                return action()
+            except Unreachable:
+                self._sleep(pause)
+        return action()
 
     def _get(self, key: str) -> tuple[bytes, str]:
         def whole(client: "S3Client") -> tuple[bytes, str]:

@@ -1,0 +1,1 @@
+"""Frozen bins, counts and verdicts: what training ships, servers count and the operator judges.  NumPy only."""

@@ -1,0 +1,227 @@
+"""What a service serves, changed so that the audit chain knows of it before it happens and after.
+
+    intend     audit: PromotionIntended
+    …          the caller switches the Service
+    finish     production/<service>.json naming that record → audit: Promoted
+    recover    open intents finished when the Service was switched, else audit: PromotionVoided
+
+After a crash a caller that still wants the version intends it again and gets the same intent; one that does not recovers.
+An intent is closed by exactly one record, Promoted or PromotionVoided.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from kaizen.core.conditions import timestamp
+from kaizen.registry import audit, layout
+from kaizen.registry.errors import Malformed, Missing
+from kaizen.registry.store import Bucket
+from kaizen.registry.swap import swap
+from kaizen.registry.versions import list_visible
+
+__all__ = ["Production", "Promotion", "PromotionVoided", "finish", "intend", "read", "recover"]
+
+INTENDED = "PromotionIntended"
+PROMOTED = "Promoted"
+VOIDED = "PromotionVoided"
+
+
+@dataclass(frozen=True)
+class Production:
+    """What a service serves."""
+
+    version: int
+    digest: str
+    since: str
+    audit: int
+    """The record of the intent that this rests on."""
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """An intent that was recorded."""
+
+    service: str
+    version: int
+    digest: str
+    sequence: int
+    """Its number in the audit chain."""
+
+
+class PromotionVoided(Exception):
+    """The intent was voided meanwhile: look at the Service again and decide anew."""
+
+
+def read(bucket: Bucket, namespace: str, model: str, service: str) -> Production | None:
+    """What a service serves; None before its first promotion.  Raises Malformed."""
+    try:
+        document, _ = bucket.read(layout.production(namespace, model, service))
+    except Missing:
+        return None
+    return _production(document, service)
+
+
+def intend(
+    bucket: Bucket,
+    namespace: str,
+    model: str,
+    service: str,
+    version: int,
+    *,
+    serving: int | None,
+    reason: str,
+    now: datetime,
+    actor: str = audit.OPERATOR,
+) -> Promotion:
+    """Record that a service is about to serve a version, before it does; the same intent when that was recorded already.
+
+    `serving` is what the Service selects at this moment, live and not from a cache: intents of another version that a crash
+    left open are closed by it.  Raises Missing when the version is not visible.
+    """
+    digest = next((entry.digest for entry in list_visible(bucket, namespace, model) if entry.version == version), None)
+    if digest is None:
+        raise Missing(f"model {model} in namespace {namespace} has no committed version {version}")
+    current, known = _look(bucket, namespace, model, service)
+    resumed = known.open[-1] if known.open and known.open[-1].version == version else None
+    for promotion in known.open:
+        if promotion is not resumed:
+            current = _close(bucket, namespace, model, promotion, current, serving, now)
+    if resumed:
+        return resumed
+    if current and current.version == version and current.audit not in known.voided:
+        return Promotion(service, version, current.digest, current.audit)
+    details = {"version": version, "from": current.version if current else None, "reason": reason}
+    what = _object(namespace, model, service)
+    # Another process may be at the same point: of two that intend the same after all that was read here, one writes.
+    record = audit.append(
+        bucket,
+        namespace,
+        model,
+        audit.Draft(INTENDED, what, digest, details, actor),
+        now=now,
+        since=known.newest,
+        same=lambda found: (found.action, found.object, found.details.get("version")) == (INTENDED, what, version),
+    )
+    return Promotion(service, version, digest, record.sequence)
+
+
+def finish(
+    bucket: Bucket, namespace: str, model: str, promotion: Promotion, *, now: datetime, actor: str = audit.OPERATOR
+) -> Production:
+    """Record that the Service was switched.  Raises PromotionVoided when that intent is no longer one."""
+    since, service = promotion.sequence, promotion.service
+    if any(_closes(record, promotion) and record.action == VOIDED for record in audit.records(bucket, namespace, model, since)):
+        raise _voided(promotion)
+
+    def change(document: Mapping[str, Any] | None) -> Mapping[str, Any]:
+        # Never back to an older intent: that one was closed before a newer one was made.
+        if document is not None and _production(document, service).audit >= promotion.sequence:
+            return document
+        return {"version": promotion.version, "digest": promotion.digest, "since": timestamp(now), "audit": promotion.sequence}
+
+    current = _production(swap(bucket, layout.production(namespace, model, service), change), service)
+    if _record_end(bucket, namespace, model, promotion, PROMOTED, {}, now, actor).action == VOIDED:
+        raise _voided(promotion)
+    return current
+
+
+def recover(bucket: Bucket, namespace: str, model: str, service: str, *, serving: int | None, now: datetime) -> Production | None:
+    """Close the intents that a crash left open, when none is wanted any more; returns what the service serves.
+
+    `serving` is what the Service selects at this moment, live and not from a cache.  Lists the audit chain: for the first
+    look at a service after a start, not for every one.
+    """
+    current, known = _look(bucket, namespace, model, service)
+    for promotion in known.open:
+        current = _close(bucket, namespace, model, promotion, current, serving, now)
+    return current
+
+
+@dataclass(frozen=True)
+class _Intents:
+    open: tuple[Promotion, ...]
+    """Oldest first."""
+    promoted: frozenset[int]
+    voided: frozenset[int]
+    newest: int
+    """The newest record of the chain that was looked at."""
+
+
+def _look(bucket: Bucket, namespace: str, model: str, service: str) -> tuple[Production | None, _Intents]:
+    current = read(bucket, namespace, model, service)
+    known = _intents(bucket, namespace, model, service, current)
+    if max(known.promoted, default=0) > (current.audit if current else 0):
+        # Another process finished one between the two looks; it wrote what serves before it said so in the chain.
+        current = read(bucket, namespace, model, service)
+    return current, known
+
+
+def _intents(bucket: Bucket, namespace: str, model: str, service: str, current: Production | None) -> _Intents:
+    """The intents from the one that the pointer names on: everything before that is closed."""
+    since = current.audit - 1 if current else 0
+    found, what = audit.records(bucket, namespace, model, since), _object(namespace, model, service)
+    ours = tuple(record for record in found if record.object == what)
+    ends = {int(record.details.get("intent", 0)): record.action for record in ours if record.action in (PROMOTED, VOIDED)}
+    intents = (record for record in ours if record.action == INTENDED and record.sequence not in ends)
+    return _Intents(
+        tuple(Promotion(service, record.details.get("version", 0), str(record.digest), record.sequence) for record in intents),
+        frozenset(sequence for sequence, action in ends.items() if action == PROMOTED),
+        frozenset(sequence for sequence, action in ends.items() if action == VOIDED),
+        max((record.sequence for record in found), default=since),
+    )
+
+
+def _close(
+    bucket: Bucket,
+    namespace: str,
+    model: str,
+    promotion: Promotion,
+    current: Production | None,
+    serving: int | None,
+    now: datetime,
+) -> Production | None:
+    named = current is not None and current.audit == promotion.sequence
+    if named or serving == promotion.version:
+        return finish(bucket, namespace, model, promotion, now=now)
+    reason = "the Service was not switched"
+    _record_end(bucket, namespace, model, promotion, VOIDED, {"reason": reason}, now, audit.OPERATOR)
+    return current
+
+
+def _record_end(
+    bucket: Bucket,
+    namespace: str,
+    model: str,
+    promotion: Promotion,
+    action: str,
+    details: Mapping[str, Any],
+    now: datetime,
+    actor: str,
+) -> audit.Record:
+    """Close an intent; returns the record that does, which is another's when that came first."""
+    details = {"intent": promotion.sequence, "version": promotion.version, **details}
+    draft = audit.Draft(action, _object(namespace, model, promotion.service), promotion.digest, details, actor)
+    return audit.append(
+        bucket, namespace, model, draft, now=now, since=promotion.sequence, same=lambda record: _closes(record, promotion)
+    )
+
+
+def _closes(record: audit.Record, promotion: Promotion) -> bool:
+    return record.action in (PROMOTED, VOIDED) and record.details.get("intent") == promotion.sequence
+
+
+def _object(namespace: str, model: str, service: str) -> str:
+    return layout.production(namespace, model, service).removeprefix(layout.registry(namespace, model))
+
+
+def _voided(promotion: Promotion) -> PromotionVoided:
+    return PromotionVoided(f"the promotion of version {promotion.version} by audit record {promotion.sequence} was voided")
+
+
+def _production(document: Mapping[str, Any], service: str) -> Production:
+    try:
+        return Production(int(document["version"]), document["digest"], document["since"], int(document["audit"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise Malformed(f"production/{service}.json in the bucket does not say what is served: restore it") from error
