@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from kaizen import __version__
+from kaizen.serving import cli as serving
+from kaizen.training import cli as training
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -29,6 +31,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="kaizen", description="Keeps machine-learning models good in production on Kubernetes.")
     parser.add_argument("--version", action="version", version=f"kaizen {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    training.add_commands(commands)
+    serving.add_commands(commands)
 
     operator = commands.add_parser("operator", help="run the operator (what the chart's Deployment runs)")
     operator.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))

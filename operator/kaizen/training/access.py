@@ -1,0 +1,89 @@
+"""Who reads which bucket: the run's own identity, or the Secret that a source names."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kaizen.api.training_job import DataSource
+from kaizen.registry.settings import BucketSettings
+from kaizen.training.errors import Failure
+
+if TYPE_CHECKING:
+    from kaizen.registry.store import Bucket
+
+__all__ = ["SECRETS_DIRECTORY", "Access", "bucket_from_environment"]
+
+SECRETS_DIRECTORY = Path("/var/run/kaizen/secrets")
+"""The Job mounts each Secret that a source names here, as a directory of its name with a file for each key."""
+
+
+@dataclass(frozen=True)
+class Access:
+    """How the sources' buckets are reached."""
+
+    endpoint: str | None
+    """Where a Secret names none; None for AWS."""
+    region: str = "us-east-1"
+    secrets: Path = SECRETS_DIRECTORY
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Access":
+        """As AWS's own tools read it, and where nothing is said the registry's server."""
+        return cls(
+            endpoint=environment.get("AWS_ENDPOINT_URL_S3")
+            or environment.get("AWS_ENDPOINT_URL")
+            or environment.get("KAIZEN_BUCKET_ENDPOINT")
+            or None,
+            region=environment.get("AWS_REGION") or environment.get("KAIZEN_BUCKET_REGION") or "us-east-1",
+            secrets=Path(environment.get("KAIZEN_SECRETS_DIR") or SECRETS_DIRECTORY),
+        )
+
+    def open(self, source: DataSource, name: str) -> "Bucket":
+        """The bucket of this name for one source; raises Failure when its Secret is not there or lacks a key."""
+        from kaizen.registry.store import Bucket
+
+        keys = self._secret(source.secret_name) if source.secret_name else {}
+        try:
+            settings = BucketSettings(
+                keys.get("AWS_ENDPOINT_URL_S3") or self.endpoint,
+                name,
+                region=keys.get("AWS_REGION") or self.region,
+                access_key=keys.get("AWS_ACCESS_KEY_ID"),
+                secret_key=keys.get("AWS_SECRET_ACCESS_KEY"),
+                session_token=keys.get("AWS_SESSION_TOKEN"),
+                secret_name=source.secret_name or "",
+            )
+        except ValueError as problem:
+            raise Failure("Ingest", "InvalidSource", f"source {source.name}: {problem}") from problem
+        return Bucket(settings, read_timeout_seconds=60.0)
+
+    def _secret(self, name: str) -> dict[str, str]:
+        directory = self.secrets / name
+        if not directory.is_dir():
+            raise Failure("Ingest", "SecretMissing", f"the Secret {name} is not mounted at {directory}", retry=True)
+        keys = {path.name: path.read_text().strip() for path in directory.iterdir() if path.is_file()}
+        for needed in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            if not keys.get(needed):
+                raise Failure("Ingest", "SecretIncomplete", f"the Secret {name} has no {needed}: add it", retry=True)
+        return keys
+
+
+def bucket_from_environment(environment: Mapping[str, str]) -> "Bucket":
+    """Kaizen's own bucket, as the operator's Job describes it; credentials by boto3's default chain.
+
+    Raises ValueError naming the variable that is missing or wrong.
+    """
+    from kaizen.registry.store import Bucket
+
+    if not (name := environment.get("KAIZEN_BUCKET_NAME")):
+        raise ValueError("The environment variable KAIZEN_BUCKET_NAME is not set; the TrainingJob's Pod has it.")
+    settings = BucketSettings(
+        environment.get("KAIZEN_BUCKET_ENDPOINT") or None,
+        name,
+        environment.get("KAIZEN_BUCKET_PREFIX", ""),
+        region=environment.get("KAIZEN_BUCKET_REGION") or "us-east-1",
+        secret_name=environment.get("KAIZEN_BUCKET_SECRET", ""),
+    )
+    return Bucket(settings, read_timeout_seconds=60.0)

@@ -1,0 +1,190 @@
+"""Writes the model directory of contracts.md; the manifest, which names every other file, comes last."""
+
+import hashlib
+import importlib.metadata
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import skops.io
+import yaml
+from sklearn.pipeline import Pipeline
+
+from kaizen import __version__
+from kaizen.monitoring import reference
+from kaizen.registry import layout, manifest
+from kaizen.serving.engine import parity
+from kaizen.serving.engine.base import ENGINE_FILE, MODEL_FILE
+from kaizen.training.card import model_card
+from kaizen.training.errors import Failure
+from kaizen.training.fit import outputs
+from kaizen.training.prepare import MICROSECONDS, Rows
+
+__all__ = ["Package", "verify", "write"]
+
+STEP = "Package"
+EXAMPLES = 32
+PARITY_ROWS = 2000
+"""Held-out rows on which the compiled engine is compared with scikit-learn, besides the hostile ones made from them."""
+PACKAGES = ("numpy", "pandas", "scipy", "scikit-learn", "skops", "treelite")
+
+
+@dataclass(frozen=True, eq=False)
+class Package:
+    """What goes into a model directory."""
+
+    pipeline: Pipeline
+    trained: Rows
+    """The rows that the pipeline learned from."""
+    held_out: Rows
+    judged: npt.NDArray[np.float64]
+    """Outputs on the held-out rows of the model that did not learn from them."""
+    keys: Sequence[str]
+    timestamp: str | None
+    description: Mapping[str, Any]
+    """The manifest without what is found out here: files, versions, engine, model digest."""
+
+
+def write(package: Package, directory: Path, child: parity.Child | None = None) -> dict[str, Any]:
+    """Write everything into an empty directory; returns the manifest.  Raises Failure.
+
+    `child` is the process that compiles, when it was started before it was needed.
+    """
+    skops.io.dump(package.pipeline, directory / MODEL_FILE)
+    engine = _engine(package, directory, child)
+    inputs = json.loads((directory / ENGINE_FILE).read_bytes())["inputs"]
+    _write_reference(package, directory)
+    _write_json(directory / "examples.json", _examples(package, inputs))
+    _write_mlflow(directory)
+    document = {"format": 1, **package.description, **engine, "versions": _versions()}
+    (directory / "README.md").write_text(model_card(document, inputs), encoding="utf-8")
+    document["files"] = [_file(path, directory) for path in sorted(directory.rglob("*")) if path.is_file()]
+    _write_json(directory / layout.MANIFEST, document)
+    return document
+
+
+def verify(directory: Path, digest: str | None = None) -> str:
+    """Check every file of a model directory; returns the manifest's digest.  Raises ValueError naming the first difference."""
+    found = manifest.parse((directory / layout.MANIFEST).read_bytes())
+    if digest is not None and found.digest != digest:
+        raise ValueError(f"its {layout.MANIFEST} has digest {found.digest}, not {digest}")
+    for file in found.files:
+        path = directory / file.path
+        if not path.is_file():
+            raise ValueError(f"{file.path} is missing")
+        if hashlib.sha256(path.read_bytes()).hexdigest() != file.sha256:
+            raise ValueError(f"{file.path} does not have the digest that {layout.MANIFEST} gives for it")
+    return found.digest
+
+
+def _engine(package: Package, directory: Path, child: parity.Child | None) -> dict[str, Any]:
+    """The compiled engine where it is covered and exact, scikit-learn itself otherwise."""
+    try:
+        built = parity.build(
+            package.pipeline, _telling(package), directory, keys=package.keys, timestamp=package.timestamp, child=child
+        )  # fmt: skip
+    except ValueError as problem:
+        raise Failure(STEP, "ColumnUnsupported", str(problem)) from problem
+    digest = built.digest
+    if not digest:
+        # skops archives of equal models differ; joblib hashes the values themselves.
+        digest = f"sha256:{hashlib.sha256(str(joblib.hash(package.pipeline, hash_name='sha1')).encode()).hexdigest()}"
+    return {"engine": built.kind, "engineReason": built.reason, "modelDigest": digest}
+
+
+def _telling(package: Package) -> pd.DataFrame:
+    """Held-out rows, and a training row for each text column that has gaps: they show what stands for a missing text."""
+    trained = package.trained.frame
+    gaps = [
+        int(column.isna().to_numpy().argmax()) for _, column in trained.items() if column.dtype == object and column.isna().any()
+    ]
+    held_out = _spread(package.held_out.frame, PARITY_ROWS)
+    return pd.concat([held_out, trained.iloc[sorted(set(gaps))]], ignore_index=True) if gaps else held_out
+
+
+def _write_reference(package: Package, directory: Path) -> None:
+    trained = package.trained
+    columns = {str(name): _plain(column) for name, column in trained.frame.items()}
+    judged = package.judged
+    scores = judged if judged.ndim == 1 else judged[:, 1] if judged.shape[1] == 2 else judged.max(axis=1)
+    seconds = None if trained.times is None else trained.times // MICROSECONDS
+    made = reference.build(columns, trained.kinds, seconds, scores, trained.trained_until)
+    _write_json(directory / "reference.json", reference.to_json(made), compact=True)
+
+
+def _plain(column: "pd.Series[Any]") -> npt.NDArray[Any]:
+    if column.dtype == object:
+        values = column.to_numpy(dtype=object, copy=True)
+        values[column.isna().to_numpy()] = None
+        return np.asarray(values)
+    return np.asarray(column.to_numpy(dtype=np.float64))
+
+
+def _examples(package: Package, inputs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Held-out rows with scikit-learn's own answers; null where a value is missing."""
+    frame = _spread(package.held_out.frame, EXAMPLES)
+    answers = outputs(package.pipeline, frame)
+    return {
+        "format": 1,
+        "rows": len(frame),
+        "columns": {one["name"]: [None if value != value else value for value in frame[one["name"]].tolist()] for one in inputs},
+        "predict": package.pipeline.predict(frame).tolist(),
+        "probabilities": answers.tolist() if answers.ndim == 2 else None,
+    }
+
+
+def _spread(frame: pd.DataFrame, rows: int) -> pd.DataFrame:
+    """At most so many rows, evenly from all of them."""
+    return frame.iloc[np.unique(np.linspace(0, len(frame) - 1, min(rows, len(frame))).astype(np.int64))].reset_index(drop=True)
+
+
+def _write_mlflow(directory: Path) -> None:
+    """What mlflow.sklearn and mlflow.pyfunc need to open the directory, without MLflow.
+
+    skops builds only types that it knows or that are named here; all are scikit-learn's, NumPy's or the standard library's.
+    """
+    model = {
+        "flavors": {
+            "python_function": {
+                "env": {"virtualenv": "python_env.yaml"},
+                "loader_module": "mlflow.sklearn",
+                "model_path": MODEL_FILE,
+                "predict_fn": "predict",
+                "python_version": platform.python_version(),
+            },
+            "sklearn": {
+                "code": None,
+                "pickled_model": MODEL_FILE,
+                "serialization_format": "skops",
+                "sklearn_version": importlib.metadata.version("scikit-learn"),
+                "skops_trusted_types": skops.io.get_untrusted_types(file=directory / MODEL_FILE),
+            },
+        },
+    }
+    (directory / "MLmodel").write_text(yaml.safe_dump(model), encoding="utf-8")
+    needed = [f"{name}=={importlib.metadata.version(name)}" for name in PACKAGES if name != "treelite"]
+    (directory / "requirements.txt").write_text("\n".join(needed) + "\n", encoding="utf-8")
+    environment = {"python": platform.python_version(), "build_dependencies": ["pip"], "dependencies": ["-r requirements.txt"]}
+    (directory / "python_env.yaml").write_text(yaml.safe_dump(environment, sort_keys=False), encoding="utf-8")
+
+
+def _versions() -> dict[str, str]:
+    packages = {name: importlib.metadata.version(name) for name in PACKAGES}
+    return {"python": platform.python_version(), "kaizen": __version__, **packages}
+
+
+def _file(path: Path, directory: Path) -> dict[str, Any]:
+    content = path.read_bytes()
+    return {"path": path.relative_to(directory).as_posix(), "size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def _write_json(path: Path, document: Mapping[str, Any], *, compact: bool = False) -> None:
+    text = json.dumps(document, indent=None if compact else 1, sort_keys=True, allow_nan=False, ensure_ascii=False)
+    path.write_text(text + "\n", encoding="utf-8")

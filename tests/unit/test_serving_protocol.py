@@ -1,0 +1,354 @@
+"""Request bodies: what is accepted becomes exactly these columns, what is not gets a sentence that names the input."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kaizen.serving.answers import Renderer, datatype_of, monitored
+from kaizen.serving.engine.base import Answer
+from kaizen.serving.problems import RequestError
+from kaizen.serving.protocol import Schema
+from tests.support.serving import INPUTS, FakeEngine
+
+SCHEMA = Schema(INPUTS, ("flight", "time"), ("predict", "predict_proba", "id"))
+GOOD: dict[str, tuple[str, list[Any]]] = {
+    "carrier": ("BYTES", ["AA", None]),
+    "distance": ("FP64", [100.5, None]),
+    "hour": ("INT64", [7, 8]),
+    "weekend": ("BOOL", [True, False]),
+}
+
+
+def tensor(name: str, datatype: str, data: Any, **more: Any) -> dict[str, Any]:
+    return {"name": name, "shape": [len(data)], "datatype": datatype, "data": data, **more}
+
+
+def body(*changed: dict[str, Any], drop: str = "", **more: Any) -> bytes:
+    """The good request with some inputs changed or added, one dropped, and other fields beside them."""
+    inputs = {name: tensor(name, datatype, data) for name, (datatype, data) in GOOD.items() if name != drop}
+    inputs |= {one["name"]: one for one in changed}
+    return json.dumps({"inputs": list(inputs.values()), **more}).encode()
+
+
+def test_columns_are_what_was_sent() -> None:
+    parsed = SCHEMA.parse(body(id="a"))
+    assert (parsed.id, parsed.rows, parsed.outputs) == ("a", 2, None)
+    assert parsed.columns == {name: data for name, (_, data) in GOOD.items()}
+
+
+ACCEPTED = {
+    "shape [rows, 1], nested": (tensor("hour", "INT64", [[7], [8]]) | {"shape": [2, 1]}, "hour", [7, 8]),
+    "shape [rows, 1], flat": (tensor("hour", "INT64", [7, 8]) | {"shape": [2, 1]}, "hour", [7, 8]),
+    "whole numbers for doubles": (tensor("distance", "INT64", [7, None]), "distance", [7, None]),
+    "unsigned for doubles": (tensor("distance", "UINT8", [7, 255]), "distance", [7, 255]),
+    "doubles for integers, as pandas makes them": (tensor("hour", "FP64", [7.0, 8]), "hour", [7.0, 8.0]),
+    "single precision, accepted": (tensor("distance", "FP32", [0.5, 1], parameters={"allow_cast": True}), "distance", [0.5, 1.0]),
+    "the largest and the smallest double": (tensor("distance", "FP64", [1.7976931348623157e308, 5e-324]), "distance", None),
+    "unknown parameters": (tensor("hour", "INT64", [7, 8], parameters={"content_type": "np"}), "hour", [7, 8]),
+    "a declared key, unused": (tensor("flight", "INT32", [1, 2]), "hour", [7, 8]),
+    "any string": (tensor("carrier", "BYTES", ["", "é\u0000😀"]), "carrier", ["", "é\u0000😀"]),
+}
+
+
+@pytest.mark.parametrize(("changed", "name", "expected"), ACCEPTED.values(), ids=ACCEPTED)
+def test_accepted(changed: dict[str, Any], name: str, expected: list[Any] | None) -> None:
+    columns = SCHEMA.parse(body(changed)).columns
+    assert columns[name] == (changed["data"] if expected is None else expected)
+    assert set(columns) == set(GOOD)
+
+
+def test_the_whole_request_can_allow_the_cast() -> None:
+    assert SCHEMA.parse(body(tensor("distance", "FP32", [1, 2]), parameters={"allow_cast": True})).columns["distance"] == [
+        1.0,
+        2.0,
+    ]
+
+
+def test_outputs_can_be_chosen() -> None:
+    assert SCHEMA.parse(body(outputs=[{"name": "predict"}])).outputs == frozenset({"predict"})
+
+
+def test_ids_are_made_and_differ() -> None:
+    first, second = SCHEMA.parse(body()).id, SCHEMA.parse(body()).id
+    assert first != second
+    assert Schema(INPUTS).new_id().rpartition("-")[0] != first.rpartition("-")[0]
+
+
+BARE = body().replace(b"100.5", b"NaN")
+
+REFUSED: dict[str, tuple[bytes, str]] = {
+    # what: (body, what the sentence says)
+    "empty body": (b"", "the body is empty; send a JSON object"),
+    "blank body": (b" \n", "the body is empty; send a JSON object"),
+    "not JSON": (b"hello", "the body is not JSON: invalid character (byte 0)"),
+    "cut off": (body()[:-9], "the body is not JSON: input data was truncated"),
+    "something behind it": (body() + b"x", "the body is not JSON: trailing characters"),
+    "byte order mark": (b"\xef\xbb\xbf" + body(), "the body is not JSON"),
+    "single quotes": (body().replace(b'"', b"'"), "the body is not JSON"),
+    "a list": (b"[]", "the request does not fit: expected `object`, got `array`"),
+    "no inputs": (b"{}", "the request does not fit: object missing required field `inputs`"),
+    "empty inputs": (b'{"inputs":[]}', '"inputs" is empty; send one for each column of the model'),
+    "an input without a name": (
+        b'{"inputs":[{}]}',
+        "the request does not fit at inputs[0]: object missing required field `name`",
+    ),
+    "a name that is a number": (
+        b'{"inputs":[{"name":1}]}',
+        "the request does not fit at inputs[0].name: expected `str`, got `int`",
+    ),
+    "bare NaN": (BARE, 'input "distance": row 0: the token NaN is not JSON; send null for a missing value'),
+    "bare -Infinity": (
+        body().replace(b"100.5", b"-Infinity"),
+        'input "distance": row 0: the token -Infinity is not JSON; send null for a missing value',
+    ),
+    "bare NaN in a large body": (BARE + b" " * (1 << 20), "the token NaN is not JSON; send null for a missing value"),
+    "beyond a double": (body().replace(b"100.5", b"1e999"), 'input "distance": row 0: number out of range; send FP64 values'),
+    "beyond an integer": (body(tensor("hour", "INT64", [7, 2**63])), 'input "hour": row 1: expected `int` <= '),
+    "beyond the declared integer": (body(tensor("hour", "INT8", [7, 128])), 'input "hour": row 1: expected `int` <= 127'),
+    "thousands of digits": (body().replace(b"100.5", b"1" * 5000), 'input "distance": row 0: number out of range'),
+    "nested too deeply": (
+        b'{"inputs":[{"name":"hour","shape":[1],"datatype":"INT64","data":' + b"[" * 100_000 + b"]" * 100_000 + b"}]}",
+        "the JSON is nested too deeply",
+    ),
+    "nested unused data": (
+        body().replace(b'{"inputs": [', b'{"inputs": [{"name":"flight","shape":[1],"datatype":"X","data":' + b"[" * 99_999),
+        "nested too deeply",
+    ),
+    "not UTF-8": (body().replace(b'"AA"', b'"\xff"'), 'input "carrier": the JSON has a string that is not UTF-8'),
+    "half a surrogate pair": (body().replace(b'"AA"', b'"\\ud800"'), "the body is not JSON: unexpected end of hex escape (byte"),
+    "an unknown input": (
+        body(tensor("distnce", "FP64", [1, 2])),
+        'there is no input "distnce"; the model takes carrier (BYTES), distance (FP64), hour (INT64), weekend (BOOL)',
+    ),
+    "a very long unknown input": (body(tensor("x" * 5000, "FP64", [1, 2])), f'there is no input "{"x" * 60}…"; the model'),
+    "a missing input": (
+        body(drop="distance"),
+        'input "distance" is missing; send it as FP64 with shape [2], null where one is missing',
+    ),
+    "a missing input without missing values": (body(drop="hour"), 'input "hour" is missing; send it as INT64 with shape [2]'),
+    "an input twice": (
+        body().replace(b'"weekend"', b'"hour"').replace(b"BOOL", b"INT64"),
+        'input "hour" is there twice; send each input once',
+    ),
+    "single precision": (
+        body(tensor("distance", "FP32", [1, 2])),
+        'input "distance" is FP32, but the model was trained in double precision, and rounded values can get other answers; '
+        'send FP64, or accept that with "parameters": {"allow_cast": true}',
+    ),
+    "half precision": (body(tensor("distance", "FP16", [1, 2])), 'input "distance" is FP16, but the model was trained in double'),
+    "a string for a number": (
+        body(tensor("distance", "FP64", ["1", 2])),
+        'input "distance": row 0: expected `float | null`, got `str`; send FP64 values (null where one is missing)',
+    ),
+    "a boolean for a number": (
+        body(tensor("distance", "FP64", [1, True])),
+        'input "distance": row 1: expected `float | null`, got',
+    ),
+    "a number for a boolean": (
+        body(tensor("weekend", "BOOL", [1, 0])),
+        'input "weekend": row 0: expected `bool`, got `int`; send',
+    ),
+    "a fraction for an integer": (body(tensor("hour", "INT64", [7, 7.5])), 'input "hour": row 1: expected `int`, got `float`'),
+    "another datatype": (body(tensor("carrier", "FP64", [1, 2])), 'input "carrier" is "FP64"; send BYTES'),
+    "an unknown datatype": (body(tensor("hour", "int", [1, 2])), 'input "hour" is "int"; send INT64'),
+    "null where the model takes none": (
+        body(tensor("hour", "INT64", [7, None])),
+        'input "hour": row 1 is null, but the model takes no missing values there; send INT64 values',
+    ),
+    "data that are no list": (
+        body(tensor("hour", "INT64", [7, 8]) | {"data": 7}),
+        'input "hour": data: expected `array`, got `int`',
+    ),
+    "no data": (
+        body().replace(b', "data": [7, 8]', b""),
+        'input "hour" has no data; send its values as JSON in "data"',
+    ),
+    "binary data": (
+        body(tensor("hour", "INT64", [7, 8], parameters={"binary_data_size": 16})),
+        "this server has no binary tensors; send and ask for JSON data",
+    ),
+    "binary outputs": (body(parameters={"binary_data_output": True}), "this server has no binary tensors"),
+    "explanations": (body(parameters={"explain": True}), 'this server has no explanations; leave "explain" out'),
+    "another shape than data": (
+        body(tensor("hour", "INT64", [7, 8]) | {"shape": [3]}),
+        'input "hour" has shape [3], but its data hold 2 values; send shape [2]',
+    ),
+    "two columns in one": (
+        body(tensor("hour", "INT64", [7, 8]) | {"shape": [1, 2]}),
+        'input "hour" has shape [1, 2]; send [rows]',
+    ),
+    "no shape": (body(tensor("hour", "INT64", [7, 8]) | {"shape": []}), 'input "hour" has shape []; send [rows] or [rows, 1]'),
+    "a negative shape": (body(tensor("hour", "INT64", [7, 8]) | {"shape": [-1]}), 'input "hour" has shape [-1], but its data'),
+    "many dimensions": (
+        body(tensor("hour", "INT64", [7]) | {"shape": [1] * 999}),
+        'input "hour" has shape of 999 dimensions; send',
+    ),
+    "nested data in a flat shape": (
+        body(tensor("hour", "INT64", [[7], [8]])),
+        'input "hour": row 0: expected `int`, got `array`',
+    ),
+    "two values in a row": (
+        body(tensor("hour", "INT64", [[7, 1], [8, 1]]) | {"shape": [2, 1]}),
+        'input "hour": row 0 has 2 values; send one a row',
+    ),
+    "no rows": (body(tensor("carrier", "BYTES", [])), 'input "carrier" has no rows; send at least one'),
+    "another number of rows": (
+        body(tensor("hour", "INT64", [7])),
+        'input "hour" has 1 row, but input "carrier" has 2 rows; send as many for each',
+    ),
+    "another number of rows of a key": (
+        body(tensor("flight", "INT64", [1])),
+        'input "flight" has 1 row, but input "carrier" has',
+    ),
+    "an unknown output": (
+        body(outputs=[{"name": "probability"}]),
+        'there is no output "probability"; the model has predict, predict_proba, id',
+    ),
+    "an id that is a number": (body(id=7), "the request does not fit at id: expected `str | null`, got `int`"),
+    "an endless id": (body(id="x" * 257), "the request's id has 257 characters; it must not have more than 256"),
+}
+
+
+@pytest.mark.parametrize(("given", "says"), REFUSED.values(), ids=REFUSED)
+def test_refused(given: bytes, says: str) -> None:
+    with pytest.raises(RequestError) as refused:
+        SCHEMA.parse(given)
+    assert refused.value.status == 400
+    assert says in str(refused.value)
+    assert len(str(refused.value)) < 400
+
+
+ROW = {"carrier": "AA", "distance": 1.5, "hour": 7, "weekend": True}
+
+
+def instances(*rows: Any) -> bytes:
+    return json.dumps({"instances": rows}).encode()
+
+
+def test_instances_are_objects_or_lists() -> None:
+    parsed = SCHEMA.parse_instances(instances(ROW | {"flight": 3}, [None, 2, 8.0, False]))
+    assert parsed.rows == 2
+    assert parsed.columns == {"carrier": ["AA", None], "distance": [1.5, 2], "hour": [7, 8.0], "weekend": [True, False]}
+
+
+REFUSED_INSTANCES: dict[str, tuple[bytes, str]] = {
+    "none": (instances(), '"instances" is empty; send at least one, as an object by column or a list in the order of the inputs'),
+    "a number": (instances(3), "the request does not fit at instances[0]"),
+    "no instances": (b"{}", "object missing required field `instances`"),
+    "a missing column": (instances({"carrier": "AA"}), 'instance 0 has no "distance"; send null if its value is missing'),
+    "an unknown column": (instances(ROW | {"x": 1}), 'instance 0 has a column "x"; the model takes carrier (BYTES), distance'),
+    "a short list": (instances(ROW, [1]), "instance 1 has 1 values; send 4, in this order: carrier (BYTES), distance (FP64)"),
+    "another type": (
+        instances(ROW, ROW | {"hour": "7"}),
+        'input "hour": instance 1: expected `int | float`, got `str`; send INT64',
+    ),
+    "null where the model takes none": (
+        instances(ROW | {"hour": None}),
+        'input "hour": instance 0 is null, but the model takes no',
+    ),
+    "bare NaN": (instances(ROW).replace(b"1.5", b"NaN"), "the token NaN is not JSON; send null for a missing value"),
+    "nested too deeply": (b'{"instances":' + b"[" * 100_000, "the JSON is nested too deeply"),
+}
+
+
+@pytest.mark.parametrize(("given", "says"), REFUSED_INSTANCES.values(), ids=REFUSED_INSTANCES)
+def test_refused_instances(given: bytes, says: str) -> None:
+    with pytest.raises(RequestError) as refused:
+        SCHEMA.parse_instances(given)
+    assert says in str(refused.value)
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=12,
+)
+inputs = st.fixed_dictionaries(
+    {
+        "name": st.sampled_from([*GOOD, "flight", "x"]) | anything,
+        "shape": st.lists(st.integers(-1, 3), max_size=3) | anything,
+        "datatype": st.sampled_from(["FP64", "FP32", "INT64", "INT8", "BYTES", "BOOL"]) | anything,
+        "data": st.lists(anything, max_size=3) | anything,
+    }
+)
+requests = st.fixed_dictionaries(
+    {"inputs": st.lists(inputs, max_size=5) | anything}, optional={"id": anything, "outputs": anything}
+)
+
+
+def only_its_own_error(given: bytes) -> None:
+    """Parsing ends with columns that the engine takes, or with the protocol's own error."""
+    for parse in (SCHEMA.parse, SCHEMA.parse_instances):
+        try:
+            parsed = parse(given)
+        except RequestError:
+            continue
+        FakeEngine().columns(parsed.columns)
+
+
+@given(st.binary(max_size=200))
+def test_bytes_never_raise_anything_else(given: bytes) -> None:
+    only_its_own_error(given)
+
+
+@given(requests | st.fixed_dictionaries({"instances": st.lists(anything, max_size=3)}) | anything)
+def test_json_never_raises_anything_else(given: Any) -> None:
+    only_its_own_error(json.dumps(given).encode())
+
+
+@given(st.integers(0, len(body())), st.binary(max_size=3), st.integers(0, 3))
+def test_a_mutated_request_never_raises_anything_else(place: int, inserted: bytes, dropped: int) -> None:
+    good = body()
+    only_its_own_error(good[:place] + inserted + good[place + dropped :])
+
+
+@given(st.lists(st.none() | st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=5))
+def test_doubles_arrive_bit_for_bit(values: list[float | None]) -> None:
+    schema = Schema(INPUTS[1:2])
+    sent = json.dumps({"inputs": [tensor("distance", "FP64", values)]}).encode()
+    assert repr(schema.parse(sent).columns["distance"]) == repr(values)
+
+
+def test_answers_have_the_shapes_of_the_protocol() -> None:
+    renderer = Renderer("flight-delay", 7, FakeEngine(), "compiled")
+    answer = Answer(["late", "early"], [0.25, 0.75, 1.0, 0.0], 2)
+    assert json.loads(renderer.infer(SCHEMA.parse(body(id="a")), answer)) == {
+        "model_name": "flight-delay",
+        "model_version": "7",
+        "id": "a",
+        "outputs": [
+            {"name": "predict", "datatype": "BYTES", "shape": [2], "data": ["late", "early"]},
+            {
+                "name": "predict_proba",
+                "datatype": "FP64",
+                "shape": [2, 2],
+                "data": [0.25, 0.75, 1.0, 0.0],
+                "parameters": {"classes": '["early","late"]'},
+            },
+            {"name": "id", "datatype": "BYTES", "shape": [2], "data": ["a-0", "a-1"]},
+        ],
+    }
+    chosen = json.loads(renderer.infer(SCHEMA.parse(body(outputs=[{"name": "predict"}])), answer))
+    assert [output["name"] for output in chosen["outputs"]] == ["predict"]
+    assert json.loads(renderer.predictions(answer)) == {"predictions": ["late", "early"]}
+    unversioned = json.loads(Renderer("m", None, FakeEngine(), "compiled").infer(SCHEMA.parse(body()), answer))
+    assert "model_version" not in unversioned
+
+
+def test_one_number_a_row_is_watched() -> None:
+    assert monitored(Answer([1.5, 2.5], None, 0)) == [1.5, 2.5]
+    assert monitored(Answer(["a", "b"], [0.25, 0.75, 1.0, 0.0], 2)) == [0.75, 0.0]
+    assert monitored(Answer(["a", "b"], [0.2, 0.3, 0.5, 0.9, 0.1, 0.0], 3)) == [0.5, 0.9]
+
+
+def test_datatypes_of_labels() -> None:
+    assert [datatype_of(labels) for labels in (("a", "b"), (False, True), (1, 2), (1.0, 2.0), (1, 2.5))] == [
+        "BYTES",
+        "BOOL",
+        "INT64",
+        "FP64",
+        "FP64",
+    ]
