@@ -31,14 +31,16 @@ def up() -> None:
         tools = pool.submit(_build_tools, this)
         python_base = bases.provide(this, bases.PYTHON)
         operator = images.provide(this, images.OPERATOR, python_base)
+        trainer = images.provide(this, images.TRAINER, python_base)
         node_image = _node_image(this, tools)
         tools.result()
     s3 = images.provide(this, images.S3, python_base)
     _check_size(this, images.OPERATOR, operator)
+    _check_size(this, images.TRAINER, trainer)
     _check_size(this, images.S3, s3)
     _cluster(this, node_image)
-    _load(this, [operator, s3])
-    _install(operator, s3)
+    _load(this, [operator, trainer, s3])
+    _install(operator, trainer, s3)
     say(f"Ready. Use it with: export KUBECONFIG={KUBECONFIG} PATH={CACHE / 'bin'}:$PATH; kubectl get kaizen -A")
 
 
@@ -132,8 +134,8 @@ def _load(this: Engine, names: list[str]) -> None:
             discard(archive)
 
 
-def _install(operator: str, s3: str) -> None:
-    values = {"images": {"operator": _reference(operator), "s3": _reference(s3)}}
+def _install(operator: str, trainer: str, s3: str) -> None:
+    values = {"images": {"operator": _reference(operator), "trainer": _reference(trainer), "s3": _reference(s3)}}
     with step("Install the chart") as current:
         current.run(_kubectl_path(), "--kubeconfig", KUBECONFIG, "apply", "--filename", "-", stdin=json.dumps(_SYSTEM_NAMESPACE))
         # A helm that was killed leaves its release locked.

@@ -31,6 +31,8 @@ class Image:
 
 
 OPERATOR = Image("operator", sources=("operator",), limit_mb=350)
+_TRAINING = ("__init__.py", "api", "core", "monitoring", "registry", "serving", "training")
+TRAINER = Image("trainer", sources=tuple(f"operator/kaizen/{part}" for part in _TRAINING), limit_mb=1200)
 S3 = Image("s3", tools=(golang.VERSITYGW,), limit_mb=100)
 
 

@@ -1,6 +1,7 @@
 """Fixtures of the stories: the cluster that `make cluster` made, and a namespace of each story's own."""
 
 import re
+import zlib
 from collections.abc import Iterator
 
 import pytest
@@ -23,7 +24,9 @@ def cluster() -> Cluster:
 @pytest.fixture
 def namespace(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[str]:
     """A namespace that enforces Pod Security "restricted", deleted after the story."""
-    name = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower()).strip("-")[:50].strip("-")
+    words = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower()).strip("-")
+    # Long names are cut, and two of one test's cases would get the same.
+    name = f"{words[:50].strip('-')}-{zlib.crc32(words.encode()):08x}" if len(words) > 50 else words
     cluster.kubectl("delete", "namespace", name, "--ignore-not-found", "--timeout=60s", seconds=65)
     cluster.kubectl("create", "namespace", name)
     cluster.kubectl("label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted")

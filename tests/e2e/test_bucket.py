@@ -1,6 +1,5 @@
 """The bucket in the cluster: who may do what on the embedded server, and what users see while it is away."""
 
-import base64
 import json
 from collections.abc import Iterator
 
@@ -8,7 +7,6 @@ import pytest
 
 from kaizen.registry.claim import CLAIM
 from kaizen.registry.errors import Refused
-from kaizen.registry.settings import BucketSettings
 from kaizen.registry.store import Bucket
 from tests.support.cluster import SYSTEM, Cluster, condition_of
 from tests.support.objects import inference_service, training_job
@@ -53,7 +51,7 @@ def test_another_clusters_bucket_is_left_alone(cluster: Cluster, namespace: str,
     operator, _ = _buckets(cluster, endpoint)
     system = json.loads(cluster.kubectl("get", "namespace", "kube-system", "--output", "json"))
     own = json.dumps({"clusterUID": system["metadata"]["uid"]}).encode()
-    cluster.apply(training_job(), namespace=namespace)
+    cluster.apply(training_job(suspend=True), namespace=namespace)
     try:
         operator.put(CLAIM, json.dumps({"clusterUID": "another"}).encode())
         body = cluster.wait_for(
@@ -65,9 +63,7 @@ def test_another_clusters_bucket_is_left_alone(cluster: Cluster, namespace: str,
         assert "set another prefix, or delete that file if that cluster is gone" in ready["message"]
     finally:
         operator.put(CLAIM, own)
-    cluster.wait_for(
-        "trainingjob", "flights-q1", namespace, "Ready", "Unknown", reason="TrainerNotAvailable", seconds=RECOVERY_SECONDS
-    )
+    cluster.wait_for("trainingjob", "flights-q1", namespace, "Ready", "Unknown", reason="Suspended", seconds=RECOVERY_SECONDS)
 
 
 def test_users_see_that_the_bucket_is_away_and_nothing_is_lost(cluster: Cluster, namespace: str) -> None:
@@ -95,18 +91,4 @@ def test_users_see_that_the_bucket_is_away_and_nothing_is_lost(cluster: Cluster,
 
 def _buckets(cluster: Cluster, endpoint: str) -> tuple[Bucket, Bucket]:
     """The bucket as the operator and as a workload see it."""
-    secret = cluster.get("secret", "kaizen-s3", SYSTEM)
-    assert secret is not None
-    keys = {name: base64.b64decode(value).decode() for name, value in secret["data"].items()}
-
-    def as_account(prefix: str) -> Bucket:
-        return Bucket(
-            BucketSettings(
-                endpoint=endpoint,
-                name="kaizen",
-                access_key=keys[f"{prefix}_ACCESS_KEY_ID"],
-                secret_key=keys[f"{prefix}_SECRET_ACCESS_KEY"],
-            )
-        )
-
-    return as_account("AWS"), as_account("WORKLOAD")
+    return cluster.bucket(endpoint), cluster.bucket(endpoint, "WORKLOAD")

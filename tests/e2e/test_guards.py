@@ -18,7 +18,8 @@ from kaizen.control.children import Children, NameTaken
 from kaizen.control.queue import Queue
 from kaizen.control.reconcile import Reconciler
 from kaizen.core.objects import stable_service
-from kaizen.core.plan import Bucket, Child, Key, Observed
+from kaizen.core.plan import Child, Key, Observed, Settings
+from tests.support.buckets import UsableBucket
 from tests.support.cluster import Cluster
 from tests.support.objects import changed, inference_service
 
@@ -114,7 +115,7 @@ def test_settled_object_costs_no_request(
             raise AssertionError("a settled object needs no request")
 
         monkeypatch.setattr(client, "_request", refuse)
-        reconciler = Reconciler(client, store, Queue(), lambda: Bucket(usable=True))
+        reconciler = Reconciler(client, store, Queue(), UsableBucket(), Settings())
         await reconciler.reconcile(Key("InferenceService", namespace, "flight-delay"))
 
     with_client(reconcile)

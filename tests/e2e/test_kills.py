@@ -13,7 +13,7 @@ from tests.support.wait import pause, until
 SEED = 20261121
 KILLS = 20
 SERVICES = 12
-_VOLATILE = ("uid", "resourceVersion", "creationTimestamp", "clusterIP", "clusterIPs", "lastTransitionTime", APPLIED)
+_VOLATILE = ("uid", "resourceVersion", "creationTimestamp", "clusterIP", "clusterIPs", "lastTransitionTime", "runURI", APPLIED)
 
 
 def test_twenty_kills_change_nothing(cluster: Cluster, namespace: str) -> None:
@@ -49,7 +49,7 @@ def _story(cluster: Cluster, namespace: str, chance: random.Random, *, pauses: b
             pause(chance.uniform(0.2, 1.6))
         else:
             chance.uniform(0.2, 1.6)
-    cluster.apply(training_job(), namespace=namespace)
+    cluster.apply(training_job(suspend=True), namespace=namespace)
     until_done()
     until(
         f"{len(alive)} services settle",
@@ -66,7 +66,7 @@ def _settled(cluster: Cluster, namespace: str, alive: dict[str, dict[str, Any]])
         body
         for body in owners
         if (condition := condition_of(body, "Ready"))
-        and condition["reason"] in ("WaitingForVersion", "TrainerNotAvailable")
+        and condition["reason"] in ("WaitingForVersion", "Suspended")
         and condition["observedGeneration"] == body["metadata"]["generation"]
     ]
     children = {child["metadata"]["ownerReferences"][0]["uid"] for child in _children(cluster, namespace)}

@@ -30,7 +30,7 @@ def test_service_gets_its_address_and_says_what_it_waits_for(cluster: Cluster, n
 
 
 def test_nothing_is_written_into_what_belongs_to_the_user(cluster: Cluster, namespace: str) -> None:
-    cluster.apply(training_job(), inference_service(), namespace=namespace)
+    cluster.apply(training_job(suspend=True), inference_service(), namespace=namespace)
     for kind, name in (("trainingjob", "flights-q1"), ("inferenceservice", "flight-delay")):
         cluster.wait_for(kind, name, namespace, "Ready", "Unknown")
         words = ("get", kind, name, "--namespace", namespace, "--output", "json", "--show-managed-fields")
@@ -94,7 +94,7 @@ def frequent_resync(cluster: Cluster) -> Iterator[None]:
 
 @pytest.mark.usefixtures("frequent_resync")
 def test_idle_operator_writes_nothing(cluster: Cluster, namespace: str) -> None:
-    cluster.apply(training_job(), inference_service(), namespace=namespace)
+    cluster.apply(training_job(suspend=True), inference_service(), namespace=namespace)
     cluster.wait_for("trainingjob", "flights-q1", namespace, "Ready", "Unknown")
     cluster.wait_for("inferenceservice", "flight-delay", namespace, "Ready", "Unknown")
     until("earlier stories' namespaces are gone", lambda: not _ending_namespaces(cluster), 60)
@@ -211,7 +211,7 @@ def test_operator_may_do_what_it_needs_and_no_more(cluster: Cluster, verb: str, 
 
 
 def test_deleting_a_namespace_is_quick(cluster: Cluster, namespace: str) -> None:
-    cluster.apply(training_job(), inference_service(), namespace=namespace)
+    cluster.apply(training_job(suspend=True), inference_service(), namespace=namespace)
     cluster.wait_for("inferenceservice", "flight-delay", namespace, "Ready", "Unknown")
     cluster.kubectl("delete", "namespace", namespace, "--timeout=60s", seconds=65)
     cluster.kubectl("create", "namespace", namespace)

@@ -3,6 +3,7 @@
 Every status that passes through here is linted (tests/support/lint.py).
 """
 
+import base64
 import json
 import os
 import subprocess
@@ -15,6 +16,8 @@ import yaml
 
 from hack.paths import KUBECONFIG, TOOLS
 from kaizen.api.base import GROUP
+from kaizen.registry.settings import BucketSettings
+from kaizen.registry.store import Bucket
 from tests.support import lint
 from tests.support.wait import until
 
@@ -129,6 +132,14 @@ class Cluster:
                 yield f"http://127.0.0.1:{line.split(':')[1].split()[0]}"
             finally:
                 forwarding.terminate()
+
+    def bucket(self, endpoint: str, account: str = "AWS") -> Bucket:
+        """The embedded server's bucket as the operator (AWS) or a workload (WORKLOAD) sees it."""
+        secret = self.get("secret", "kaizen-s3", SYSTEM)
+        assert secret is not None
+        keys = {name: base64.b64decode(value).decode() for name, value in secret["data"].items()}
+        access, secret_key = keys[f"{account}_ACCESS_KEY_ID"], keys[f"{account}_SECRET_ACCESS_KEY"]
+        return Bucket(BucketSettings(endpoint=endpoint, name="kaizen", access_key=access, secret_key=secret_key))
 
     def dump(self, kind: str, name: str, namespace: str) -> str:
         """The object, its events, its children's logs, and the operator's last words."""

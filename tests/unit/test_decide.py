@@ -1,7 +1,7 @@
 """What is decided for each kind, over literals; every plan's status passes the lint, whatever the status before."""
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,7 +11,19 @@ from kaizen.api.base import GROUP
 from kaizen.control.kinds import DECIDE
 from kaizen.core.conditions import conclude
 from kaizen.core.objects import NO_VERSION, SERVICE_LABEL, VERSION_LABEL, stable_service
-from kaizen.core.plan import Bucket, Observed, Outcome, Plan, Retry, Terminal, Waiting
+from kaizen.core.plan import (
+    Bucket,
+    Observed,
+    Outcome,
+    Plan,
+    Ready,
+    RegistryEntry,
+    Retry,
+    Run,
+    Settings,
+    Terminal,
+    Waiting,
+)
 from tests.support.lint import problems, transition_problems
 from tests.support.objects import changed, inference_service, model_version, recipe, training_job
 
@@ -19,6 +31,9 @@ NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 UNREACHABLE = Bucket(False, "BucketUnreachable", "The bucket kaizen does not answer.")
 USABLE = Bucket(True)
 URL = "http://flight-delay.team-a.svc"
+
+
+RUN = Run("s3://kaizen/workloads/team-a/runs/u/")
 
 
 @dataclass(frozen=True)
@@ -30,6 +45,8 @@ class Case:
     bucket: Bucket = USABLE
     children: tuple[str, ...] = ()
     url: str | None = None
+    run: Run | None = RUN
+    entry: RegistryEntry | None = None
 
 
 def invalid(beginning: str) -> Terminal:
@@ -39,10 +56,49 @@ def invalid(beginning: str) -> Terminal:
 RETRY = Retry("BucketUnreachable", "The bucket kaizen does not answer.")
 NOT_TRAINED = "this release of Kaizen does not train or serve one yet."
 
+MANIFEST: dict[str, Any] = {
+    "files": [{"path": "engine.json", "size": 10, "sha256": "0" * 64}],
+    "metrics": [{"name": "log_loss", "value": 0.4, "dataset": "test"}, {"name": "odd", "value": float("nan"), "dataset": "test"}],
+    "gates": [{"name": "no-worse", "outcome": "Passed", "passed": True, "value": 0.1, "limit": 0.2, "message": "fine"}],
+    "dataDigest": "sha256:" + "1" * 64,
+    "modelDigest": "sha256:" + "2" * 64,
+    "data": {"rows": 1000},
+    "trainedUntil": "2013-03-31T23:00:00Z",
+    "engine": "compiled",
+}
+ENTRY = RegistryEntry(
+    3, "Committed", "s3://kaizen/registry/team-a/flight-delay/versions/3/", "sha256:" + "0" * 64, None, MANIFEST
+)
+FAILED_GATE = {"name": "no-worse", "outcome": "Failed", "passed": False, "message": "worse by 0.1"}
+REJECTED = replace(ENTRY, manifest={**MANIFEST, "gates": [FAILED_GATE]})
+
 CASES = {
     "TrainingJob": Case(
         training_job(),
-        Waiting("TrainerNotAvailable", "Accepted; this release of Kaizen does not run TrainingJobs yet."),
+        Waiting("Starting", "Its Job is being made."),
+        children=("flights-q1",),
+    ),
+    "TrainingJob whose attempt won": Case(
+        training_job(),
+        Ready("Registering", "The run's files are copied into the registry and checked."),
+        run=replace(RUN, won="pod-1"),
+    ),
+    "TrainingJob that is registered": Case(
+        training_job(),
+        Ready("Registered", "Version 3 of model flight-delay is registered."),
+        run=replace(RUN, won="pod-1", entry=ENTRY),
+    ),
+    "TrainingJob with a failed gate": Case(
+        training_job(),
+        Ready("GatesFailed", "Version 3 is registered as rejected: gate no-worse failed."),
+        run=replace(RUN, won="pod-1", entry=REJECTED),
+    ),
+    "TrainingJob whose files were changed": Case(
+        training_job(),
+        Terminal("RegistrationFailed", "model.skops does not have"),
+        run=replace(
+            RUN, won="pod-1", entry=RegistryEntry(3, "Abandoned", "s3://x/", reason="model.skops does not have the digest.")
+        ),
     ),
     "TrainingJob, bucket not usable": Case(training_job(), RETRY, UNREACHABLE),
     "TrainingJob of an unknown task": Case(training_job(task="Guessing"), invalid("spec.task: Input should be")),
@@ -57,7 +113,11 @@ CASES = {
     "TrainingJob with an unknown field": Case(training_job(colour="red"), invalid("spec.colour: Extra inputs")),
     "invalid spec comes before the bucket": Case(training_job(task="Guessing"), invalid("spec.task: "), UNREACHABLE),
     "ModelVersion": Case(
-        model_version(), Waiting("NotRegistered", "The registry has no version of model flight-delay with this digest.")
+        model_version(), Terminal("NotRegistered", "The registry has no version of model flight-delay with this digest.")
+    ),
+    "ModelVersion in the registry": Case(model_version(), Ready("Registered", "Version 3 is in the registry."), entry=ENTRY),
+    "ModelVersion with a failed gate": Case(
+        model_version(), Ready("GatesFailed", "Registered and rejected: gate no-worse failed."), entry=REJECTED
     ),
     "ModelVersion, bucket not usable": Case(model_version(), RETRY, UNREACHABLE),
     "ModelVersion with a bad digest": Case(model_version(digest="sha256:0"), invalid("spec.digest: String should match")),
@@ -107,7 +167,7 @@ def observed(case: Case, status: dict[str, Any] | None = None, generation: int =
         "labels": {"team": "a"},
     }
     body["status"] = status or {"observedGeneration": -1}
-    return Observed(body, bucket=case.bucket)
+    return Observed(body, bucket=case.bucket, settings=Settings("kaizen/trainer:1"), run=case.run, entry=case.entry)
 
 
 def decided(case: Case, status: dict[str, Any] | None = None, generation: int = 3, now: datetime = NOW) -> Plan:
@@ -117,8 +177,9 @@ def decided(case: Case, status: dict[str, Any] | None = None, generation: int = 
 def written(case: Case, before: dict[str, Any], generation: int = 3, now: datetime = NOW) -> dict[str, Any]:
     """The status that a reconcile writes after this decision."""
     plan = decided(case, before, generation, now)
-    conditions = conclude(plan.outcome, before.get("conditions", ()), generation, now)
-    return {**(plan.status or {}), "observedGeneration": generation, "conditions": conditions}
+    conditions = conclude(plan.outcome, before.get("conditions", ()), generation, now, plan.conditions)
+    fields = before if plan.status is None else plan.status
+    return {**fields, "observedGeneration": generation, "conditions": conditions}
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)

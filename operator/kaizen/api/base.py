@@ -97,6 +97,32 @@ class BaseStatus(Status):
     conditions: Conditions = []
 
 
+class Metric(Status):
+    """A measured value."""
+
+    name: Annotated[str, Field(max_length=64)]
+    value: float
+    dataset: Annotated[str, Field(max_length=64)]
+    """The rows it was measured on."""
+
+
+Metrics = Annotated[list[Metric], Field(max_length=64, json_schema_extra={"x-kubernetes-list-type": "atomic"})]
+
+
+class GateResult(Status):
+    """How a gate ended."""
+
+    name: Annotated[str, Field(max_length=63)]
+    outcome: Annotated[str, Field(max_length=64)]
+    """Passed, Failed, Skipped (nothing serves yet) or NotComparable (too few new rows)."""
+    value: float | None = None
+    limit: float | None = None
+    message: Annotated[str, Field(max_length=1024)] | None = None
+
+
+GateResults = Annotated[list[GateResult], Field(max_length=16, json_schema_extra=by_key("name"))]
+
+
 class ResourceQuantities(Model):
     """Amounts of what a node has."""
 

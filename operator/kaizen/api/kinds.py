@@ -61,7 +61,9 @@ TRAINING_JOB = Kind(
     status=TrainingJobStatus,
     columns=(
         Column("Model", ".spec.model"),
-        READY,
+        Column("Step", ".status.step"),
+        Column("Version", ".status.modelVersionName"),
+        Column("Succeeded", _condition("Succeeded")),
         REASON,
         AGE,
     ),
@@ -75,7 +77,14 @@ MODEL_VERSION = Kind(
     description="One packaged, registered, immutable version of a model.",
     spec=ModelVersionSpec,
     status=ModelVersionStatus,
-    columns=(Column("Model", ".spec.model"), READY, REASON, AGE),
+    columns=(
+        Column("Model", ".spec.model"),
+        Column("Version", ".status.version", "integer"),
+        Column("Stage", ".status.stage"),
+        READY,
+        REASON,
+        AGE,
+    ),
     rules=_name(52, "the model's name and its version"),
 )
 

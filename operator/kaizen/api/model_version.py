@@ -1,8 +1,21 @@
 """ModelVersion: one packaged, registered, immutable version of a model."""
 
-from pydantic import ConfigDict
+from typing import Annotated, Literal
 
-from kaizen.api.base import BaseStatus, Digest, Model, ModelName, ObjectName, rules, unchanged
+from pydantic import ConfigDict, Field
+
+from kaizen.api.base import (
+    BaseStatus,
+    Digest,
+    GateResults,
+    Metrics,
+    Model,
+    ModelName,
+    ObjectName,
+    Status,
+    rules,
+    unchanged,
+)
 
 IMMUTABLE = "a ModelVersion cannot be changed: a different model is another version"
 
@@ -24,5 +37,32 @@ class ModelVersionSpec(Model):
     """sha256 of the version's manifest."""
 
 
+class EngineChoice(Status):
+    """What answers the version's requests."""
+
+    name: Annotated[str, Field(max_length=64)]
+    """compiled, or sklearn where compiling it would not be exact."""
+    reason: Annotated[str, Field(max_length=1024)] | None = None
+
+
+class Lineage(Status):
+    """What the version was made from."""
+
+    training_job: Annotated[str, Field(max_length=253)]
+    data_digest: Annotated[str, Field(max_length=71)] | None = None
+    trained_until: Annotated[str, Field(max_length=64)] | None = None
+
+
 class ModelVersionStatus(BaseStatus):
     """What is known of the version."""
+
+    version: int | None = None
+    stage: Literal["Candidate", "Production", "Archived", "Rejected"] | None = None
+    uri: Annotated[str, Field(max_length=2048)] | None = None
+    model_digest: Annotated[str, Field(max_length=71)] | None = None
+    """Of the engine's arrays: the same fit, the same digest."""
+    size_bytes: int | None = None
+    metrics: Metrics | None = None
+    gates: GateResults | None = None
+    engine: EngineChoice | None = None
+    lineage: Lineage | None = None

@@ -9,11 +9,14 @@ from kaizen.api.base import (
     AS_SET,
     BaseStatus,
     ColumnName,
+    GateResults,
+    Metrics,
     Model,
     ModelName,
     ObjectName,
     PodSettings,
     Seconds,
+    Status,
     by_key,
     rules,
     unchanged,
@@ -161,8 +164,47 @@ class TrainingJobSpec(Recipe):
     """Success adds a version to this model."""
 
 
+class JobProgress(Status):
+    """How many steps of the run are done."""
+
+    done: int
+    total: int
+
+
+class DataSummary(Status):
+    """What the run read."""
+
+    digest: Annotated[str, Field(max_length=71)]
+    """Of the files' content and the query: the same data, the same digest."""
+    rows: int
+    trained_until: Annotated[str, Field(max_length=64)] | None = None
+    """The newest moment in the data."""
+
+
+class JobFailure(Status):
+    """Why a run did not succeed."""
+
+    step: Annotated[str, Field(max_length=64)] | None = None
+    code: Annotated[str, Field(max_length=128)]
+    message: Annotated[str, Field(max_length=2048)]
+    exit_code: int | None = None
+
+
 class TrainingJobStatus(BaseStatus):
     """How far the training is and what it gave."""
+
+    step: Annotated[str, Field(max_length=64)] | None = None
+    progress: JobProgress | None = None
+    metrics: Metrics | None = None
+    gates: GateResults | None = None
+    data: DataSummary | None = None
+    model_version_name: Annotated[str, Field(max_length=63)] | None = None
+    """The version that this run became."""
+    run_uri: Annotated[str, Field(max_length=2048)] | None = Field(default=None, alias="runURI")
+    """Where the run's files are."""
+    start_time: Annotated[str, Field(json_schema_extra={"format": "date-time"})] | None = None
+    completion_time: Annotated[str, Field(json_schema_extra={"format": "date-time"})] | None = None
+    failure: JobFailure | None = None
 
 
 class TrainingJobTemplate(Recipe):

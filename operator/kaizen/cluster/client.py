@@ -101,6 +101,14 @@ class Client:
         path = BY_KIND[body["kind"]].path(metadata.get("namespace"), metadata["name"])
         return await self._request("PUT", path, {"fieldManager": CHILD_MANAGER}, body)
 
+    async def suspend(self, job: Object, suspended: bool) -> None:
+        """Stop or continue an observed Job; raises Conflict when it changed since."""
+        metadata = job["metadata"]
+        path = BY_KIND["Job"].path(metadata["namespace"], metadata["name"])
+        guard = {"uid": metadata["uid"], "resourceVersion": metadata["resourceVersion"]}
+        body = {"metadata": guard, "spec": {"suspend": suspended}}
+        await self._request("PATCH", path, {"fieldManager": CHILD_MANAGER}, body, "application/merge-patch+json")
+
     async def delete(self, observed: Object) -> None:
         """Delete just the observed object; one that is gone already is fine, a changed one raises Conflict."""
         metadata = observed["metadata"]

@@ -28,14 +28,18 @@ class Resource:
 
 
 OWN = tuple(Resource(API_VERSION, kind.name, kind.plural) for kind in KINDS)
-CHILDREN = (Resource("v1", "Service", "services"),)
+CHILDREN = (
+    Resource("v1", "Service", "services"),
+    Resource("batch/v1", "Job", "jobs"),
+    Resource("v1", "Pod", "pods"),
+)
 WATCHED = OWN + CHILDREN
 """What the store holds: our kinds, and those children that carry our label."""
 OTHERS = (
     Resource("coordination.k8s.io/v1", "Lease", "leases"),
     Resource("v1", "Event", "events"),
     Resource("v1", "Namespace", "namespaces"),
-    Resource("v1", "Pod", "pods"),
     Resource("v1", "Secret", "secrets"),
+    Resource("v1", "ServiceAccount", "serviceaccounts"),
 )
 BY_KIND = {resource.kind: resource for resource in WATCHED + OTHERS}

@@ -37,6 +37,7 @@ class BucketKeeper:
         self._state = BucketState(False, "BucketNotChecked", "The bucket has not been checked yet.")
         self._bucket: Bucket | None = None
         self._uid = ""
+        self._workload_keys: Mapping[str, str] = {}
         self._threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="s3")
         self.checked = asyncio.Event()
         """Set once the first check has ended, well or not."""
@@ -44,6 +45,16 @@ class BucketKeeper:
     def state(self) -> BucketState:
         """The bucket's state as of the last check."""
         return self._state
+
+    def bucket(self) -> Bucket:
+        """The bucket as of the last check; raises Unreachable before there was one."""
+        if self._bucket is None:
+            raise errors.Unreachable("the bucket has not been checked yet")
+        return self._bucket
+
+    def workload_keys(self) -> Mapping[str, str]:
+        """The credentials that every namespace's Pods share; empty where each namespace has its own."""
+        return self._workload_keys
 
     async def keep(self) -> None:
         """Check until cancelled: every half minute while all is well, with growing delay up to that otherwise."""
@@ -87,12 +98,12 @@ class BucketKeeper:
         settings = await self._settings()
         cluster_uid = await self._cluster_uid()
         if self._bucket is None or self._bucket.settings != settings:
-            self._bucket = await self._in_thread(lambda: Bucket(settings))
+            self._bucket = await self.in_thread(lambda: Bucket(settings))
         bucket = self._bucket
         if self._config.bucket_embedded:
             document = _embedded_policy(settings)
-            await self._in_thread(lambda: embedded.ensure_bucket(bucket, document))
-        await self._in_thread(lambda: claim.claim(bucket, cluster_uid))
+            await self.in_thread(lambda: embedded.ensure_bucket(bucket, document))
+        await self.in_thread(lambda: claim.claim(bucket, cluster_uid))
 
     async def _cluster_uid(self) -> str:
         """The cluster's identity: the uid of kube-system, which never changes."""
@@ -106,6 +117,11 @@ class BucketKeeper:
         keys: Mapping[str, str] = {}
         if config.bucket_secret:
             keys = await self._embedded_secret() if config.bucket_embedded else await self._secret()
+        if config.bucket_embedded:
+            self._workload_keys = {
+                "AWS_ACCESS_KEY_ID": keys["WORKLOAD_ACCESS_KEY_ID"],
+                "AWS_SECRET_ACCESS_KEY": keys["WORKLOAD_SECRET_ACCESS_KEY"],
+            }
         return BucketSettings(
             endpoint=config.bucket_endpoint,
             name=config.bucket_name,
@@ -151,7 +167,7 @@ class BucketKeeper:
             _log.info("another process made the embedded server's credentials")
         return await self._secret()
 
-    async def _in_thread(self, work: Callable[[], Result]) -> Result:
+    async def in_thread(self, work: Callable[[], Result]) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
 

@@ -44,6 +44,18 @@ class Children:
         self._settled[key] = (digest, applied["metadata"]["resourceVersion"])
         return True
 
+    async def ensure_record(self, body: Object, known: Object | None) -> None:
+        """Create an object that outlives its maker, unless it is there; raises NameTaken when another one is."""
+        if known is None:
+            try:
+                await self._client.create(body)
+                return
+            except Conflict:
+                metadata = body["metadata"]
+                known = await self._client.get(body["kind"], metadata["namespace"], metadata["name"])
+        if known["spec"] != body["spec"]:
+            raise NameTaken(f"{body['kind']} {body['metadata']['name']} exists and is of something else: delete or rename it.")
+
     def forget_gone(self, store: Store) -> None:
         """Drop what is remembered of children that are no longer there."""
         self._settled = {key: settled for key, settled in self._settled.items() if store.get(key) is not None}

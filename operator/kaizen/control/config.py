@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from kaizen.core.plan import Settings
+
 
 @dataclass(frozen=True)
 class Config:
@@ -18,6 +20,7 @@ class Config:
     """Secret in the operator's namespace with the bucket's credentials; None: the Pod's own identity."""
     bucket_embedded: bool
     """The bucket is on the chart's own S3 server: the operator makes its users, the bucket and its policy."""
+    trainer_image: str
     resync_seconds: float
     workers: int
     port: int
@@ -46,7 +49,18 @@ class Config:
             bucket_region=environment.get("KAIZEN_BUCKET_REGION") or "us-east-1",
             bucket_secret=environment.get("KAIZEN_BUCKET_SECRET") or None,
             bucket_embedded=environment.get("KAIZEN_BUCKET_EMBEDDED") == "true",
+            trainer_image=environment.get("KAIZEN_TRAINER_IMAGE", ""),
             resync_seconds=number("KAIZEN_RESYNC_SECONDS", 300),
             workers=number("KAIZEN_WORKERS", 8),
             port=number("KAIZEN_PORT", 9091),
         )
+
+    def settings(self) -> Settings:
+        """What decisions depend on."""
+        bucket = {
+            "KAIZEN_BUCKET_NAME": self.bucket_name,
+            "KAIZEN_BUCKET_PREFIX": self.bucket_prefix,
+            "KAIZEN_BUCKET_ENDPOINT": self.bucket_endpoint or "",
+            "KAIZEN_BUCKET_REGION": self.bucket_region,
+        }
+        return Settings(self.trainer_image, {name: value for name, value in bucket.items() if value})

@@ -22,6 +22,7 @@ from kaizen.control.config import Config
 from kaizen.control.queue import FIRST_DELAY_SECONDS, Queue
 from kaizen.control.reconcile import Reconciler
 from kaizen.core.conditions import find
+from kaizen.core.jobs import TRAINING_JOB_LABEL
 from kaizen.core.objects import MANAGED_BY
 from kaizen.core.plan import Key, Object
 
@@ -43,7 +44,7 @@ class Operator:
         self._queue = Queue()
         self._health = health.Health(config.resync_seconds)
         self._bucket = BucketKeeper(config, client, self._queue_everything)
-        self._reconciler = Reconciler(client, self._store, self._queue, self._bucket.state)
+        self._reconciler = Reconciler(client, self._store, self._queue, self._bucket, config.settings())
 
     async def run(self, watch: Callable[["Operator"], Awaitable[None]]) -> None:
         """Serve probes at once, reconcile once the Lease is held; `watch` delivers events until it is cancelled.
@@ -132,6 +133,8 @@ class Operator:
             self._queue.add(key_of(body))
         if (owner := owner_of(body)) and owner["kind"] in _OWN_KINDS:
             self._queue.add(Key(owner["kind"], body["metadata"]["namespace"], owner["name"]))
+        elif job := body["metadata"].get("labels", {}).get(TRAINING_JOB_LABEL):
+            self._queue.add(Key("TrainingJob", body["metadata"]["namespace"], job))
 
     def _queue_everything(self) -> None:
         for key in self._own_keys():

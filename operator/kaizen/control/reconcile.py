@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 
 from kaizen import metrics
 from kaizen.cluster import events
@@ -19,22 +19,45 @@ from kaizen.cluster.store import Store, key_of
 from kaizen.control.children import Children, NameTaken
 from kaizen.control.kinds import DECIDE
 from kaizen.control.queue import Queue
+from kaizen.control.registry import Registry
+from kaizen.control.tenancy import ensure_tenant
+from kaizen.core import training_job
 from kaizen.core.conditions import conclude, find
-from kaizen.core.plan import Bucket, Key, Object, Observed, Plan, Retry, Terminal, Waiting
+from kaizen.core.plan import Bucket, Key, Object, Observed, Plan, Ready, Retry, Settings, Terminal, Waiting
+from kaizen.registry import store as registry_store
+from kaizen.registry.errors import BucketError
 
 NAME_TAKEN_SECONDS = 30.0
 _log = logging.getLogger(__name__)
 
 
+class BucketAccess(Protocol):
+    """What reconciles need of the bucket."""
+
+    def state(self) -> Bucket:
+        """Whether it can be used."""
+
+    def bucket(self) -> registry_store.Bucket:
+        """The bucket itself."""
+
+    def workload_keys(self) -> Mapping[str, str]:
+        """Credentials shared by all namespaces, or none."""
+
+    async def in_thread(self, work: Callable[[], Any]) -> Any:
+        """Run blocking work."""
+
+
 class Reconciler:
     """Works on keys from a queue until cancelled."""
 
-    def __init__(self, client: Client, store: Store, queue: Queue, bucket: Callable[[], Bucket]) -> None:
+    def __init__(self, client: Client, store: Store, queue: Queue, bucket: BucketAccess, settings: Settings) -> None:
         self._client = client
         self._store = store
         self._queue = queue
         self._bucket = bucket
+        self._settings = settings
         self._children = Children(client)
+        self._registry = Registry(bucket.in_thread, bucket.bucket)
 
     async def work(self) -> None:
         """Take keys and reconcile them; a failure of one never ends the loop."""
@@ -66,7 +89,7 @@ class Reconciler:
                 metrics.RECONCILE_ERRORS.labels(key.kind, reason).inc()
                 delay = self._queue.failed(key)
                 _log.warning("%s: %s Again in %.0f s.", reason, message, delay, extra={"object": str(key)})
-            case Waiting(after_seconds=after) | Terminal(after_seconds=after):
+            case Waiting(after_seconds=after) | Terminal(after_seconds=after) | Ready(after_seconds=after):
                 self._queue.done(key, after)
             case _:
                 self._queue.done(key)
@@ -77,19 +100,51 @@ class Reconciler:
         owner = self._store.get(key)
         if owner is None or owner["metadata"].get("deletionTimestamp"):
             return None
-        observed = Observed(owner, self._store.children(owner["metadata"]["uid"]), self._bucket())
+        observed = await self._observe(owner)
         now = datetime.now(UTC)
         plan = _decided(observed, now)
         plan = await self._apply_children(observed, plan)
+        if owner in plan.deletions:
+            return plan
         await self._apply_status(observed, plan, now)
-        return plan
+        return await self._register(observed, plan)
+
+    async def _observe(self, owner: Object) -> Observed:
+        """Everything that a decision may depend on; what the bucket does not tell is as if it were not usable."""
+        children = self._store.children(owner["metadata"]["uid"])
+        children += tuple(pod for child in children for pod in self._store.children(child["metadata"]["uid"]))
+        observed = Observed(owner, children, self._bucket.state(), self._settings)
+        try:
+            if owner["kind"] == "TrainingJob" and observed.bucket.usable and not training_job.is_over(owner):
+                return replace(observed, run=await self._registry.run(owner))
+            if owner["kind"] == "ModelVersion" and observed.bucket.usable:
+                return replace(observed, entry=await self._registry.entry(owner))
+        except BucketError as problem:
+            return replace(observed, bucket=Bucket(False, "BucketUnreachable", f"{str(problem).rstrip('.')}."))
+        return observed
+
+    async def _register(self, observed: Observed, plan: Plan) -> Plan:
+        """Do what the plan wants of the registry; the object is due again at once, to see it there."""
+        if plan.register is None:
+            return plan
+        try:
+            await self._registry.register(observed.namespace, plan.register)
+        except BucketError as problem:
+            return replace(plan, outcome=Retry("RegistrationDelayed", f"{str(problem).rstrip('.')}."))
+        return replace(plan, outcome=Waiting("Registered", "", after_seconds=0.0))
 
     async def _apply_children(self, observed: Observed, plan: Plan) -> Plan:
         """Write the children; what goes wrong becomes the plan's outcome."""
         known = {key_of(child): child for child in observed.children}
         try:
+            if plan.tenant:
+                await ensure_tenant(self._client, observed.namespace, self._bucket.workload_keys())
+            for record in plan.records:
+                await self._children.ensure_record(record, self._store.get(key_of(record)))
             for child in plan.children:
                 await self._children.ensure(child, observed.owner, known.get(key_of(child.body)))
+            if plan.suspend is not None:
+                await self._client.suspend(*plan.suspend)
             for body in plan.deletions:
                 await self._client.delete(body)
         except NameTaken as problem:
@@ -102,7 +157,7 @@ class Reconciler:
 
     async def _apply_status(self, observed: Observed, plan: Plan, now: datetime) -> None:
         owner, before = observed.owner, observed.owner.get("status", {})
-        conditions = conclude(plan.outcome, before.get("conditions", ()), observed.generation, now)
+        conditions = conclude(plan.outcome, before.get("conditions", ()), observed.generation, now, plan.conditions)
         fields = plan.status if plan.status is not None else before
         status = {**fields, "observedGeneration": observed.generation, "conditions": conditions}
         if status == before:

@@ -19,13 +19,19 @@ def timestamp(moment: datetime) -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def conclude(outcome: Outcome, before: Sequence[Condition], generation: int, now: datetime) -> list[Condition]:
-    """The conditions Ready, Reconciling and Stalled that an outcome means, sorted by type.
+def conclude(
+    outcome: Outcome,
+    before: Sequence[Condition],
+    generation: int,
+    now: datetime,
+    further: Sequence[tuple[str, str, str, str]] = (),
+) -> list[Condition]:
+    """The conditions Ready, Reconciling and Stalled that an outcome means, and `further` ones, sorted by type.
 
     `before` are the conditions that the object has: an unchanged status keeps its time, and an object that was Ready
     stays so through failures that a retry may mend.
     """
-    wanted = _conditions(outcome, find(before, "Ready"), generation)
+    wanted = _conditions(outcome, find(before, "Ready"), generation) + [_condition(*words) for words in further]
     return sorted((_stamped(c, before, generation, now) for c in wanted), key=lambda condition: str(condition["type"]))
 
 
