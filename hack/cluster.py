@@ -123,15 +123,19 @@ def _delete(this: Engine, current: Step) -> None:
 
 def _load(this: Engine, names: list[str]) -> None:
     present = (this.ask("exec", _NODE, "ctr", "--namespace", "k8s.io", "images", "ls", "-q") or "").split()
-    for name in names:
-        if name in present or f"docker.io/{name}" in present:
-            continue
-        with step(f"Load {name.rpartition('/')[2]} into the cluster") as current:
-            archive = CACHE / "load.tar"
-            discard(archive)
-            this.run(current, "save", "--output", archive, name)
-            current.run(golang.KIND.directory / "kind", "load", "image-archive", archive, "--name", NAME, env=this.env)
-            discard(archive)
+    absent = [name for name in names if name not in present and f"docker.io/{name}" not in present]
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        list(pool.map(lambda name: _load_one(this, name), absent))
+
+
+def _load_one(this: Engine, name: str) -> None:
+    short = name.rpartition("/")[2]
+    with step(f"Load {short} into the cluster") as current:
+        archive = CACHE / f"load-{short.replace(':', '-')}.tar"
+        discard(archive)
+        this.run(current, "save", "--output", archive, name)
+        current.run(golang.KIND.directory / "kind", "load", "image-archive", archive, "--name", NAME, env=this.env)
+        discard(archive)
 
 
 def _install(operator: str, trainer: str, s3: str) -> None:
