@@ -79,19 +79,19 @@ class BucketKeeper:
         try:
             await self._make_usable()
         except claim.ForeignCluster as problem:
-            return _unusable("BucketBelongsToAnotherCluster", problem)
+            return unusable("BucketBelongsToAnotherCluster", problem)
         except errors.Refused as problem:
-            return _unusable("BucketRefused", problem)
+            return unusable("BucketRefused", problem)
         except errors.NoBucket as problem:
-            return _unusable("BucketMissing", problem)
+            return unusable("BucketMissing", problem)
         except errors.BucketError as problem:
-            return _unusable("BucketUnreachable", problem)
+            return unusable("BucketUnreachable", problem)
         except ApiError as problem:
             if self.checked.is_set() and (problem.status in (0, 429) or problem.status >= 500):
                 return self._state  # It is the API server that has trouble, and the bucket may be as it was.
-            return _unusable("BucketSecretUnreadable", problem)
+            return unusable("BucketSecretUnreadable", problem)
         except ValueError as problem:
-            return _unusable("BucketMisconfigured", problem)
+            return unusable("BucketMisconfigured", problem)
         return BucketState(True)
 
     async def _make_usable(self) -> None:
@@ -171,8 +171,14 @@ class BucketKeeper:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
 
-def _unusable(reason: str, problem: Exception) -> BucketState:
-    return BucketState(False, reason, f"{str(problem).rstrip('.')}.")
+def unusable(reason: str, problem: Exception) -> BucketState:
+    """The state of a bucket that failed so."""
+    return BucketState(False, reason, sentence(problem))
+
+
+def sentence(problem: Exception) -> str:
+    """What went wrong, as a condition's message."""
+    return f"{str(problem).rstrip('.')}."
 
 
 class MissingKey(ValueError):

@@ -16,6 +16,7 @@ from kaizen import metrics
 from kaizen.cluster import events
 from kaizen.cluster.client import ApiError, Client, Conflict, NotFound
 from kaizen.cluster.store import Store, key_of
+from kaizen.control.bucket import sentence, unusable
 from kaizen.control.children import Children, NameTaken
 from kaizen.control.kinds import DECIDE
 from kaizen.control.queue import Queue
@@ -120,7 +121,7 @@ class Reconciler:
             if owner["kind"] == "ModelVersion" and observed.bucket.usable:
                 return replace(observed, entry=await self._registry.entry(owner))
         except BucketError as problem:
-            return replace(observed, bucket=Bucket(False, "BucketUnreachable", f"{str(problem).rstrip('.')}."))
+            return replace(observed, bucket=unusable("BucketUnreachable", problem))
         return observed
 
     async def _register(self, observed: Observed, plan: Plan) -> Plan:
@@ -130,7 +131,7 @@ class Reconciler:
         try:
             await self._registry.register(observed.namespace, plan.register)
         except BucketError as problem:
-            return replace(plan, outcome=Retry("RegistrationDelayed", f"{str(problem).rstrip('.')}."))
+            return replace(plan, outcome=Retry("RegistrationDelayed", sentence(problem)))
         return replace(plan, outcome=Waiting("Registered", "", after_seconds=0.0))
 
     async def _apply_children(self, observed: Observed, plan: Plan) -> Plan:

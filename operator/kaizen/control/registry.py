@@ -20,7 +20,8 @@ class Registry:
     def __init__(self, in_thread: Callable[[Callable[[], object]], Awaitable[object]], bucket: Callable[[], Bucket]) -> None:
         self._in_thread = in_thread
         self._bucket = bucket
-        self._entries: dict[tuple[str, str, int], RegistryEntry] = {}
+        self._entries: dict[tuple[str, str, str], RegistryEntry] = {}
+        """Committed versions by namespace, model and digest."""
 
     async def run(self, owner: Object) -> Run:
         """What the bucket says of a TrainingJob's run."""
@@ -32,8 +33,7 @@ class Registry:
     async def entry(self, owner: Object) -> RegistryEntry | None:
         """What the registry has under a ModelVersion's digest; None when there is no such version."""
         namespace, model, digest = owner["metadata"]["namespace"], owner["spec"]["model"], owner["spec"]["digest"]
-        known = next((e for (n, m, _), e in self._entries.items() if (n, m, e.digest) == (namespace, model, digest)), None)
-        if known:
+        if known := self._entries.get((namespace, model, digest)):
             return known
         found = await self._in_thread(lambda: self._find(namespace, model, digest))
         assert found is None or isinstance(found, RegistryEntry)
@@ -67,12 +67,12 @@ class Registry:
         return None
 
     def _described(self, bucket: Bucket, namespace: str, model: str, entry: versions.Version) -> RegistryEntry:
-        key = (namespace, model, entry.version)
-        if entry.state == "Committed" and key in self._entries:
-            return self._entries[key]
         uri = _uri(bucket, layout.version(namespace, model, entry.version))
-        if entry.state != "Committed":
+        if entry.state != "Committed" or entry.digest is None:
             return RegistryEntry(entry.version, entry.state, uri, entry.digest, entry.reason)
+        key = (namespace, model, entry.digest)
+        if key in self._entries:
+            return self._entries[key]
         _, manifest = versions.show(bucket, namespace, model, entry.version)
         described = RegistryEntry(entry.version, entry.state, uri, entry.digest, None, manifest.document)
         if len(self._entries) >= MOST_REMEMBERED:

@@ -6,7 +6,7 @@ from typing import Any
 
 from kaizen.api.base import GROUP
 from kaizen.api.training_job import TrainingJobSpec
-from kaizen.core.objects import MANAGED_BY, controller_reference
+from kaizen.core.objects import MANAGED_BY, owned
 from kaizen.core.plan import Object, Observed
 
 TRAINING_JOB_LABEL = f"{GROUP}/training-job"
@@ -36,17 +36,7 @@ def training_job(observed: Observed, spec: TrainingJobSpec) -> Object:
     }
     if spec.active_deadline_seconds is not None:
         job_spec["activeDeadlineSeconds"] = spec.active_deadline_seconds
-    return {
-        "apiVersion": "batch/v1",
-        "kind": "Job",
-        "metadata": {
-            "name": observed.name,
-            "namespace": observed.namespace,
-            "labels": labels,
-            "ownerReferences": [controller_reference(observed.owner)],
-        },
-        "spec": job_spec,
-    }
+    return owned("batch/v1", "Job", observed, labels, job_spec)
 
 
 def _pod(observed: Observed, spec: TrainingJobSpec) -> dict[str, Any]:

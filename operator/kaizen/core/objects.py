@@ -15,11 +15,10 @@ NO_VERSION = "none"
 
 def stable_service(observed: Observed, version: str = NO_VERSION) -> Object:
     """The Service that clients call: it selects the Pods of the stable version."""
-    return _object(
+    return owned(
         "v1",
         "Service",
         observed,
-        observed.name,
         {SERVICE_LABEL: observed.name},
         {
             "type": "ClusterIP",
@@ -41,14 +40,13 @@ def controller_reference(owner: Object) -> dict[str, Any]:
     }
 
 
-def _object(
-    api_version: str, kind: str, observed: Observed, name: str, labels: dict[str, str], spec: dict[str, Any]
-) -> dict[str, Any]:
+def owned(api_version: str, kind: str, observed: Observed, labels: dict[str, str], spec: dict[str, Any]) -> dict[str, Any]:
+    """A child under its owner's own name: labelled so that it is watched, owned so that it is collected."""
     return {
         "apiVersion": api_version,
         "kind": kind,
         "metadata": {
-            "name": name,
+            "name": observed.name,
             "namespace": observed.namespace,
             "labels": {MANAGED_BY: "kaizen", **labels},
             "ownerReferences": [controller_reference(observed.owner)],

@@ -40,14 +40,12 @@ def decide(observed: Observed, now: datetime) -> Plan:
     if run.entry is not None and run.entry.state == "Committed":
         return _registered(observed, spec, run)
     if run.entry is not None and run.entry.state == "Abandoned":
-        return _failed(observed, run, {"step": "Register", "code": "RegistrationFailed", "message": run.entry.reason or ""}, now)
+        return _failed(run, {"step": "Register", "code": "RegistrationFailed", "message": run.entry.reason or ""})
     if run.won is not None:
         register = Register(spec.model, observed.uid, run.won)
-        return _running(
-            observed, run, Ready("Registering", "The run's files are copied into the registry and checked."), register
-        )
+        return _running(run, Ready("Registering", "The run's files are copied into the registry and checked."), register)
     if job is not None and (why := jobs.failure(job, observed.children)):
-        return _failed(observed, run, why, now)
+        return _failed(run, why)
     if not observed.settings.trainer_image:
         return Plan(
             Terminal("TrainerImageMissing", "The operator was installed without a trainer image: set the chart's images.trainer.")
@@ -66,14 +64,12 @@ def decide(observed: Observed, now: datetime) -> Plan:
             "Suspended" if spec.suspend else "Resuming",
             "The Job is told to stop." if spec.suspend else "The Job is told to go on.",
         )
-        return replace(_running(observed, run, outcome, None), suspend=(job, spec.suspend))
+        return replace(_running(run, outcome), suspend=(job, spec.suspend))
     if spec.suspend:
-        return _running(observed, run, Waiting("Suspended", "Suspended: set spec.suspend to false to go on."), None)
+        return _running(run, Waiting("Suspended", "Suspended: set spec.suspend to false to go on."))
     if waits := jobs.waits_for(observed.children):
-        return _running(observed, run, Waiting(*waits, after_seconds=PROGRESS_SECONDS), None)
-    return _running(
-        observed, run, Ready("Running", "The run goes on; the condition Succeeded will say how it ended.", PROGRESS_SECONDS), None
-    )
+        return _running(run, Waiting(*waits, after_seconds=PROGRESS_SECONDS))
+    return _running(run, Ready("Running", "The run goes on; the condition Succeeded will say how it ended.", PROGRESS_SECONDS))
 
 
 def is_over(owner: Object) -> bool:
@@ -82,12 +78,11 @@ def is_over(owner: Object) -> bool:
     return succeeded is not None and succeeded["status"] != "Unknown"
 
 
-def _running(observed: Observed, run: Run, outcome: Outcome, register: Register | None) -> Plan:
+def _running(run: Run, outcome: Outcome, register: Register | None = None) -> Plan:
     progress = run.progress or {}
     step = runs.text(progress.get("step"), 64) or "Starting"
     return Plan(
         outcome,
-        (),
         status=runs.without_none({**_progress(progress), "step": step, "runURI": run.uri}),
         conditions=_succeeded("Unknown", "Running", f"Step {step}."),
         register=register,
@@ -121,7 +116,7 @@ def _registered(observed: Observed, spec: TrainingJobSpec, run: Run) -> Plan:
     )
 
 
-def _failed(observed: Observed, run: Run, why: Mapping[str, Any], now: datetime) -> Plan:
+def _failed(run: Run, why: Mapping[str, Any]) -> Plan:
     status = {**_progress(run.progress or {}), "runURI": run.uri, "failure": runs.without_none(why)}
     return Plan(
         Terminal(why["code"], why["message"]),
