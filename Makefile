@@ -5,16 +5,20 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
+CACHE := $(or $(KAIZEN_CACHE),$(HOME)/.cache/kaizen)
 export PYTHONDONTWRITEBYTECODE := 1
 
 .NOTPARALLEL:
-.PHONY: help cluster test unit e2e lint generate lock clean distclean
+.PHONY: help cluster demo test unit e2e lint generate lock clean distclean
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 cluster: ## Set up or continue a kind cluster with this checkout's Kaizen installed
 	@$(PYTHON) -m hack cluster
+
+demo: cluster $(VENV)/.installed ## Show a model that is served, drifts and is retrained; makes the cluster first
+	@KUBECONFIG=$(CACHE)/kubeconfig PATH=$(CACHE)/bin:$$PATH PYTHONPATH=operator $(BIN)/python examples/flights/demo.py
 
 test: lint unit cluster e2e ## Run all checks and tests; makes the cluster first
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from hack import bases, engine, golang, images, node
 from hack.engine import Engine
+from hack.images import IMAGES, Image
 from hack.paths import CACHE, KUBECONFIG, REPOSITORY
 from hack.steps import Step, Stop, discard, quietly, say, step
 
@@ -30,17 +31,15 @@ def up() -> None:
     with ThreadPoolExecutor(max_workers=2) as pool:
         tools = pool.submit(_build_tools, this)
         python_base = bases.provide(this, bases.PYTHON)
-        operator = images.provide(this, images.OPERATOR, python_base)
-        trainer = images.provide(this, images.TRAINER, python_base)
+        names = {key: images.provide(this, image, python_base) for key, image in IMAGES.items() if not image.tools}
         node_image = _node_image(this, tools)
         tools.result()
-    s3 = images.provide(this, images.S3, python_base)
-    _check_size(this, images.OPERATOR, operator)
-    _check_size(this, images.TRAINER, trainer)
-    _check_size(this, images.S3, s3)
+    names |= {key: images.provide(this, image, python_base) for key, image in IMAGES.items() if image.tools}
+    for key, name in names.items():
+        _check_size(this, IMAGES[key], name)
     _cluster(this, node_image)
-    _load(this, [operator, trainer, s3])
-    _install(operator, trainer, s3)
+    _load(this, list(names.values()))
+    _install(names)
     say(f"Ready. Use it with: export KUBECONFIG={KUBECONFIG} PATH={CACHE / 'bin'}:$PATH; kubectl get kaizen -A")
 
 
@@ -84,7 +83,7 @@ def _node_image(this: Engine, tools: "Future[None]") -> str:
     return node.provide(this, base)
 
 
-def _check_size(this: Engine, image: images.Image, name: str) -> None:
+def _check_size(this: Engine, image: Image, name: str) -> None:
     megabytes = this.image_bytes(name) / 1e6
     say(f"  image {image.name}: {megabytes:.0f} MB unpacked (limit {image.limit_mb} MB)")
     if megabytes > image.limit_mb:
@@ -138,8 +137,9 @@ def _load_one(this: Engine, name: str) -> None:
         discard(archive)
 
 
-def _install(operator: str, trainer: str, s3: str) -> None:
-    values = {"images": {"operator": _reference(operator), "trainer": _reference(trainer), "s3": _reference(s3)}}
+def _install(names: dict[str, str]) -> None:
+    """Install or upgrade the chart with these images, by their names in the chart's values."""
+    values = {"images": {key: _reference(name) for key, name in names.items()}}
     with step("Install the chart") as current:
         current.run(_kubectl_path(), "--kubeconfig", KUBECONFIG, "apply", "--filename", "-", stdin=json.dumps(_SYSTEM_NAMESPACE))
         # A helm that was killed leaves its release locked.

@@ -11,8 +11,13 @@ _LOCKS = {
     "operator": "images/operator/requirements.txt",
     "trainer": "images/trainer/requirements.txt",
     "server": "images/server/requirements.txt",
+    "server-sklearn": "images/server/requirements-sklearn.txt",
 }
 """Extra of pyproject.toml → the file with its pinned requirements; all agree with the first, which has everything."""
+_NOT_SERVED = ("annotated-types", "pydantic", "pydantic-core", "pyyaml", "typing-extensions", "typing-inspection")
+_LEFT_OUT = {"server": (*_NOT_SERVED, "packaging", "scipy"), "server-sklearn": _NOT_SERVED}
+"""By extra, what is not installed although something names it: the command's packages are not imported by `kaizen serve`,
+and of Treelite the compiled engine loads the native library alone, which needs no other package."""
 
 
 def install() -> None:
@@ -33,11 +38,12 @@ def lock() -> None:
     with step("Pin the requirements") as current:
         first: str | None = None
         for extra, target in _LOCKS.items():
-            constraint: list[str] = ["--constraint", first] if first else []
+            options = ["--constraint", first] if first else []
+            options += [word for package in _LEFT_OUT.get(extra, ()) for word in ("--no-emit-package", package)]
             current.run(
                 VENV / "bin" / "uv", "pip", "compile", "--quiet", "--universal", "--python-version", "3.11", "--upgrade",
                 "--generate-hashes", "--no-annotate", "--no-emit-index-url", "--no-emit-find-links",
-                "--custom-compile-command", "make lock", *constraint, "--extra", extra, "--output-file", target,
+                "--custom-compile-command", "make lock", *options, "--extra", extra, "--output-file", target,
                 "pyproject.toml", cwd=REPOSITORY,
             )  # fmt: skip
             first = first or target

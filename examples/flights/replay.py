@@ -10,14 +10,15 @@ import argparse
 import http.client
 import json
 import sys
+import threading
 import time
 import urllib.parse
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -28,15 +29,21 @@ import pyarrow.parquet as pq
 LATE_MINUTES = 15
 ROWS_A_REQUEST = 64
 TIMEOUT_SECONDS = 10.0
+RETRY_SECONDS = 0.3
+AWAY = (502, 503, 504)
+"""Statuses of a server that is starting, ending or out of reach."""
 SMALLEST = 1e-15
 
 Numbers = npt.NDArray[np.float64]
+Answer = TypeVar("Answer")
 
 
 @dataclass
 class Report:
-    """What came back."""
+    """What came back; it may be read while it grows."""
 
+    rows: list[int] = field(default_factory=list)
+    """Which flights were answered."""
     probabilities: list[float] = field(default_factory=list)
     """That the flight is late, for each answered row."""
     late: list[bool] = field(default_factory=list)
@@ -46,6 +53,7 @@ class Report:
     errors: Counter[str] = field(default_factory=Counter)
     """Requests that were not answered, by what was said instead."""
     seconds: float = 0.0
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def figures(self) -> dict[str, float]:
         """Log loss, calibration gap and AUC of the answers; predicted and true share of late flights."""
@@ -53,10 +61,12 @@ class Report:
 
     def add(self, other: "Report") -> None:
         """Take in another part of the same replay."""
-        self.probabilities += other.probabilities
-        self.late += other.late
-        self.versions += other.versions
-        self.errors += other.errors
+        with self._lock:
+            self.rows += other.rows
+            self.probabilities += other.probabilities
+            self.late += other.late
+            self.versions += other.versions
+            self.errors += other.errors
 
 
 class Client:
@@ -94,6 +104,9 @@ class Client:
                 if last:
                     raise
                 continue
+            except OSError:
+                self._connection.close()
+                raise
             try:
                 document = json.loads(content)
             except ValueError:
@@ -118,25 +131,48 @@ def read_flights(data: Path, since: str, until: str) -> pa.Table:
     return table
 
 
-def replay(url: str, model: str, flights: pa.Table, *, connections: int = 1, rows_a_second: float | None = None) -> Report:
-    """Send all flights, in requests of up to 64 rows.  Raises OSError without the server, ValueError without the model."""
-    wanted = Client(url, model).describe()["inputs"]
+def replay(
+    url: str,
+    model: str,
+    flights: pa.Table,
+    *,
+    connections: int = 1,
+    rows_a_second: float | None = None,
+    patience: float = 0.0,
+    stop: threading.Event | None = None,
+    report: Report | None = None,
+) -> Report:
+    """Send all flights, in requests of up to 64 rows.  Raises OSError without the server, ValueError without the model.
+
+    Args:
+        url: of the server.
+        model: its name.
+        flights: as read_flights gives them.
+        connections: at once; with one, the answers are in the order of the flights.
+        rows_a_second: the pace; as fast as the server answers when omitted.
+        patience: seconds for which a request is tried again while nobody answers it.
+        stop: ends the replay early when it is set.
+        report: is added to while the replay runs.
+    """
+    wanted = _patiently(lambda: Client(url, model).describe(), patience)["inputs"]
     batches = [flights.slice(start, ROWS_A_REQUEST) for start in range(0, flights.num_rows, ROWS_A_REQUEST)]
     begun = time.monotonic()
-    report = Report()
+    report = report or Report()
 
-    def work(number: int) -> Report:
-        client, part = Client(url, model), Report()
+    def work(number: int) -> None:
+        client = Client(url, model)
         for position in range(number, len(batches), connections):
             if rows_a_second:
                 pause(begun + position * ROWS_A_REQUEST / rows_a_second - time.monotonic())
-            _send(client, wanted, batches[position], part)
-        return part
+            if stop and stop.is_set():
+                return
+            first = position * ROWS_A_REQUEST
+            report.add(_send(client, wanted, batches[position], first, patience))
 
     with ThreadPoolExecutor(connections) as threads:
-        for part in threads.map(work, range(connections)):
-            report.add(part)
-    report.seconds = time.monotonic() - begun
+        for _ in threads.map(work, range(connections)):
+            pass
+    report.seconds += time.monotonic() - begun
     return report
 
 
@@ -146,22 +182,46 @@ def pause(seconds: float) -> None:
         time.sleep(seconds)  # noqa: TID251 -- this is a clock, not a poll
 
 
-def _send(client: Client, wanted: Sequence[Mapping[str, Any]], batch: pa.Table, report: Report) -> None:
+class _Unanswered(OSError):
+    """The server is there, and says that it cannot answer now."""
+
+
+def _patiently(ask: Callable[[], Answer], patience: float) -> Answer:
+    """Ask again until somebody answers, or patience is over."""
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            return ask()
+        except (OSError, http.client.HTTPException):
+            if time.monotonic() + RETRY_SECONDS > deadline:
+                raise
+        pause(RETRY_SECONDS)
+
+
+def _send(client: Client, wanted: Sequence[Mapping[str, Any]], batch: pa.Table, first: int, patience: float) -> Report:
     inputs = [
         {"name": one["name"], "datatype": one["datatype"], "shape": [batch.num_rows], "data": batch[one["name"]].to_pylist()}
         for one in wanted
     ]
-    try:
+
+    def ask() -> tuple[int, dict[str, Any], str]:
         status, document, version = client.infer(inputs)
+        if status in AWAY:
+            raise _Unanswered(f"{status} {document.get('error', '')}")
+        return status, document, version
+
+    try:
+        status, document, version = _patiently(ask, patience)
     except (OSError, http.client.HTTPException) as problem:
-        report.errors[f"no answer: {problem}"] += 1
-        return
+        return Report(errors=Counter({f"no answer: {problem}": 1}))
     if status != 200:
-        report.errors[f"{status} {document.get('error', '')}"] += 1
-        return
-    report.probabilities += _late_probabilities(document)
-    report.late += [delay > LATE_MINUTES for delay in batch["dep_delay"].to_pylist()]
-    report.versions[version] += batch.num_rows
+        return Report(errors=Counter({f"{status} {document.get('error', '')}": 1}))
+    return Report(
+        rows=list(range(first, first + batch.num_rows)),
+        probabilities=_late_probabilities(document),
+        late=[delay > LATE_MINUTES for delay in batch["dep_delay"].to_pylist()],
+        versions=Counter({version: batch.num_rows}),
+    )
 
 
 def _late_probabilities(document: Mapping[str, Any]) -> list[float]:
@@ -209,13 +269,19 @@ def main() -> int:
     parser.add_argument("--to", dest="until", default="2013-04-01", metavar="DATE")
     parser.add_argument("--connections", type=int, default=1)
     parser.add_argument("--rows-a-second", type=float, help="the pace; as fast as the server answers when omitted")
+    parser.add_argument("--patience", type=float, default=0.0, help="seconds for which an unanswered request is tried again")
     parser.add_argument("-o", "--output", choices=("text", "json"), default="text")
     parsed = parser.parse_args()
     try:
         flights = read_flights(parsed.data, parsed.since, parsed.until)
         report = replay(
-            parsed.url, parsed.model, flights, connections=parsed.connections, rows_a_second=parsed.rows_a_second
-        )  # fmt: skip
+            parsed.url,
+            parsed.model,
+            flights,
+            connections=parsed.connections,
+            rows_a_second=parsed.rows_a_second,
+            patience=parsed.patience,
+        )
     except (OSError, ValueError, http.client.HTTPException) as problem:
         print(f"replay: {problem}", file=sys.stderr)
         return 1

@@ -97,6 +97,14 @@ def test_no_rule_has_a_wildcard() -> None:
             assert "*" not in rule["verbs"] + rule["resources"] + rule["apiGroups"], role["metadata"]["name"]
 
 
+def test_operator_is_told_the_images_of_what_it_starts() -> None:
+    environment = operator_environment(render({"images": {"server": {"repository": "example.com/server", "tag": "7"}}}))
+    version = yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"]
+    assert environment["KAIZEN_SERVER_IMAGE"] == "example.com/server:7"
+    assert environment["KAIZEN_SERVER_SKLEARN_IMAGE"] == f"kaizen/server-sklearn:{version}"
+    assert environment["KAIZEN_TRAINER_IMAGE"] == f"kaizen/trainer:{version}"
+
+
 def test_bucket_named_like_a_number_stays_a_text() -> None:
     assert operator_environment(render({"bucket": {"name": "20240101"}}))["KAIZEN_BUCKET_NAME"] == "20240101"
 

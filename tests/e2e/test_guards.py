@@ -19,7 +19,7 @@ from kaizen.control.queue import Queue
 from kaizen.control.reconcile import Reconciler
 from kaizen.core.objects import stable_service
 from kaizen.core.plan import Child, Key, Observed, Settings
-from tests.support.buckets import UsableBucket
+from tests.support.buckets import EmptyBucket
 from tests.support.cluster import Cluster
 from tests.support.objects import changed, inference_service
 
@@ -114,8 +114,10 @@ def test_settled_object_costs_no_request(
         async def refuse(*_: object, **__: object) -> None:
             raise AssertionError("a settled object needs no request")
 
+        reconciler = Reconciler(client, store, Queue(), EmptyBucket(), Settings("trainer", "server", "server-sklearn"))
+        # The first look of a process asks what the Service selects, to close what an earlier one left open.
+        await reconciler.reconcile(Key("InferenceService", namespace, "flight-delay"))
         monkeypatch.setattr(client, "_request", refuse)
-        reconciler = Reconciler(client, store, Queue(), UsableBucket(), Settings())
         await reconciler.reconcile(Key("InferenceService", namespace, "flight-delay"))
 
     with_client(reconcile)

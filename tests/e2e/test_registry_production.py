@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from kaizen.core.plan import Served
+from kaizen.core.training_record import TrainingRecord
 from kaizen.registry import audit, layout, production, record, versions
-from kaizen.registry.record import TrainingRecord
-from kaizen.registry.store import Bucket, Missing
+from kaizen.registry.store import Bucket, Malformed, Missing
 from tests.e2e.local_registry import (  # noqa: F401 -- the fixtures
     RACERS,
     SECOND,
@@ -22,7 +23,7 @@ from tests.e2e.local_registry import (  # noqa: F401 -- the fixtures
     shared_session,
 )
 from tests.e2e.local_s3 import running_s3  # noqa: F401 -- the fixture local_s3
-from tests.support.registry import NAMESPACE, SERVICE, Died, MortalBucket, Story, check, now
+from tests.support.registry import NAMESPACE, RUN, SERVICE, Died, MortalBucket, Story, check, now
 
 
 def intend(bucket: Bucket, model: str, version: int, serving: int | None) -> production.Promotion:
@@ -144,9 +145,87 @@ def test_concurrent_intents_of_one_version_are_one(direct: Bucket, two: Story) -
     assert len(found) == 1
 
 
+def promote(bucket: Bucket, model: str, version: int, serving: int | None, reason: str = "test") -> None:
+    promotion = production.intend(bucket, NAMESPACE, model, SERVICE, version, serving=serving, reason=reason, now=now())
+    production.finish(bucket, NAMESPACE, model, promotion, now=now())
+
+
+def history(bucket: Bucket, model: str) -> list[tuple[int, str]]:
+    serves = production.read(bucket, NAMESPACE, model, SERVICE)
+    assert serves is not None
+    assert serves.history[-1] == Served(serves.version, serves.since, serves.history[-1].reason)
+    return [(served.version, served.reason) for served in serves.history]
+
+
+def test_the_newest_ten_promotions_are_kept(direct: Bucket, two: Story) -> None:
+    production.recover(direct, NAMESPACE, two.model, SERVICE, serving=1, now=now())
+    for number in range(11):
+        for _ in range(2):
+            promote(direct, two.model, 2 - number % 2, 1 + number % 2, f"reason {number}")
+    assert history(direct, two.model) == [(2 - number % 2, f"reason {number}") for number in range(1, 11)]
+    check(direct, two.model)
+
+
+def test_a_document_without_a_history_gets_one(direct: Bucket, two: Story) -> None:
+    key = layout.production(NAMESPACE, two.model, SERVICE)
+    document, _ = direct.read(key)
+    old = {name: value for name, value in document.items() if name not in ("history", "reason")}
+    direct.put(key, json.dumps(old).encode())
+    serves = production.read(direct, NAMESPACE, two.model, SERVICE)
+    assert serves is not None
+    assert (serves.version, serves.history) == (1, ())
+    promote(direct, two.model, 1, 1)
+    assert direct.read(key)[0] == old
+    promote(direct, two.model, 2, 1)
+    assert history(direct, two.model) == [(2, "test")]
+
+
+@pytest.mark.parametrize("broken", [{"version": "x"}, {"history": 1}, {"history": [1]}, {"history": [{"version": 1}]}], ids=str)
+def test_a_pointer_that_says_nothing_is_malformed(direct: Bucket, model: str, broken: dict[str, Any]) -> None:
+    sound = {"version": 1, "digest": "sha256:1", "since": "2013-04-01T00:00:00Z", "audit": 1}
+    direct.create(layout.production(NAMESPACE, model, SERVICE), {**sound, **broken})
+    with pytest.raises(Malformed, match=r"production/flight-delay\.json in the bucket does not say what is served"):
+        production.read_all(direct, NAMESPACE, model)
+
+
+def test_the_history_says_the_intents_reason_once_wherever_it_dies(direct: Bucket, mortal: MortalBucket, model: str) -> None:
+    """The next process has another reason for the same version; the one that was recorded counts."""
+    versions.reserve(direct, NAMESPACE, model, "first", now=now())
+    versions.register(direct, NAMESPACE, model, 1, RUN, now=now())
+    registry, seed, cut = layout.registry(NAMESPACE, model), direct.list(layout.registry(NAMESPACE, model)), 0
+    for when in WHENS:
+        for number in range(1, 100):
+            own = f"{model}-{when}-{number}"
+            for entry in seed:
+                direct.copy(entry.key, layout.registry(NAMESPACE, own) + entry.key.removeprefix(registry), entry.etag)
+            try:
+                with mortal.dying(number, when):
+                    promote(mortal, own, 1, None, "before")
+            except Died:
+                cut += 1
+            else:
+                break
+            promote(direct, own, 1, None, "after")
+            recorded = [found.details["reason"] for found in audit.records(direct, NAMESPACE, own) if "from" in found.details]
+            assert [(1, reason) for reason in recorded] == history(direct, own)
+            assert recorded in (["before"], ["after"])
+            assert actions(direct, own) == DONE[:2]
+    assert cut > 20
+
+
+def test_the_pointers_of_all_services(direct: Bucket, two: Story) -> None:
+    assert production.read_all(direct, NAMESPACE, "absent") == {}
+    other = production.intend(direct, NAMESPACE, two.model, "other.json", 2, serving=None, reason="test", now=now())
+    production.finish(direct, NAMESPACE, two.model, other, now=now())
+    for stray in ("note.txt", "below/it.json"):
+        direct.put(f"{layout.registry(NAMESPACE, two.model)}production/{stray}", b"{}")
+    found = production.read_all(direct, NAMESPACE, two.model)
+    assert {service: serves.version for service, serves in found.items()} == {SERVICE: 1, "other.json": 2}
+
+
 def test_a_training_job_keeps_its_number(direct: Bucket, mortal: MortalBucket, model: str) -> None:
     def start(found: TrainingRecord) -> TrainingRecord:
-        return found.start("DataDrift", {"temp": 4.7}, now())
+        return found.start(SERVICE, "DataDrift", {"temp": 4.7}, "u/1", now())
 
     for when in WHENS:
         for number in (1, 2):
@@ -164,8 +243,14 @@ def test_a_training_job_keeps_its_number(direct: Bucket, mortal: MortalBucket, m
 
 def test_concurrent_changes_of_the_training_record_all_count(direct: Bucket, model: str) -> None:
     def skip(version: int) -> None:
-        record.change(direct, NAMESPACE, model, lambda found: found.skip(SERVICE, version))
+        record.change(direct, NAMESPACE, model, lambda found: found.skip(SERVICE, version, "crashes"))
 
     with ThreadPoolExecutor(RACERS) as pool:
         list(pool.map(skip, range(1, RACERS + 1)))
-    assert record.read(direct, NAMESPACE, model).rolled_back == {SERVICE: tuple(range(1, RACERS + 1))}
+    assert record.read(direct, NAMESPACE, model).rolled_back == {SERVICE: dict.fromkeys(range(1, RACERS + 1), "crashes")}
+
+
+def test_a_broken_training_record_is_malformed(direct: Bucket, model: str) -> None:
+    direct.create(layout.training(NAMESPACE, model), {"nextJob": 1})
+    with pytest.raises(Malformed, match=r"training\.json in the bucket is not a record of automatic training: restore it"):
+        record.read(direct, NAMESPACE, model)

@@ -90,7 +90,10 @@ def test_what_is_written_and_in_which_order(undisturbed: tuple[tuple[Entry, ...]
         },
         **{f"versions/1/{path}": content for path, content in FILES.items()},
         "versions/1/manifest.json": manifest_of(FILES),
-        "production/flight-delay.json": {"version": 1, "digest": digest, "audit": 2},
+        "production/flight-delay.json": {
+            "version": 1, "digest": digest, "audit": 2, "reason": "NewestVersion",
+            "history": [{"version": 1, "reason": "NewestVersion"}],
+        },
         "audit/000000000001.json": audited(1, "Registered", "versions/1/", digest, {"run": "0b7c"}),
         "audit/000000000002.json": audited(
             2, "PromotionIntended", "production/flight-delay.json", digest,

@@ -1,22 +1,27 @@
-"""Buckets for reconciles that must not need one."""
+"""A bucket for reconciles that are tried without one: in memory, and empty."""
 
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Any
 
 from kaizen.core.plan import Bucket
+from kaizen.registry import store
+from tests.support.training import MemoryBucket
 
 
-class UsableBucket:
-    """A bucket that nobody asks for anything."""
+class EmptyBucket:
+    """A bucket that can be used and has nothing in it."""
+
+    def __init__(self) -> None:
+        self._bucket = MemoryBucket()
 
     def state(self) -> Bucket:
         return Bucket(usable=True)
 
-    def bucket(self) -> NoReturn:
-        raise AssertionError("nothing of the bucket is needed")
+    def bucket(self) -> store.Bucket:
+        return self._bucket.as_bucket()
 
-    async def in_thread(self, work: Callable[[], object]) -> NoReturn:
-        raise AssertionError("nothing of the bucket is needed")
+    async def in_thread(self, work: Callable[[], Any]) -> Any:
+        return work()
 
     def workload_keys(self) -> dict[str, str]:
         return {}

@@ -1,8 +1,16 @@
-"""A client that shows what really happens on a connection: no retries, no pool, nothing mended."""
+"""A client that shows what really happens on a connection: no retries, no pool, nothing mended.
 
+Standard library only: it also runs by itself in a Pod, `python rawhttp.py HOST PORT PATH BODY`, until /tmp/stop is there.
+"""
+
+import json
 import socket
+import sys
 import threading
+import time
+from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
 
 __all__ = ["Answer", "Client", "Load", "ask"]
@@ -22,8 +30,8 @@ class Answer:
 class Client:
     """One connection."""
 
-    def __init__(self, port: int, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
-        self._socket = socket.create_connection(("127.0.0.1", port), timeout_seconds)
+    def __init__(self, port: int, timeout_seconds: float = TIMEOUT_SECONDS, host: str = "127.0.0.1") -> None:
+        self._socket = socket.create_connection((host, port), timeout_seconds)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._unread = b""
 
@@ -89,6 +97,7 @@ class Load:
     body: bytes
     clients: int = 8
     pause_seconds: float = 0.01
+    host: str = "127.0.0.1"
     answers: list[Answer] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     _threads: list[threading.Thread] = field(default_factory=list)
@@ -110,7 +119,7 @@ class Load:
         client: Client | None = None
         while not self._stop.wait(self.pause_seconds):
             try:
-                client = client or Client(self.port)
+                client = client or Client(self.port, host=self.host)
                 answer = client.post(self.path, self.body)
                 self.answers.append(answer)
                 if not keeps or answer.headers.get("connection") == "close":
@@ -121,3 +130,23 @@ class Load:
                 client = None
         if client:
             client.close()
+
+
+def main(host: str, port: str, path: str, body: str, clients: str = "8", a_second: str = "100") -> None:
+    """Load a server from inside the cluster, and print what came back as one JSON object."""
+    load = Load(int(port), path, body.encode(), clients=int(clients), pause_seconds=int(clients) / float(a_second), host=host)
+    load.start()
+    print("started", flush=True)
+    deadline = time.monotonic() + 900
+    while not Path("/tmp/stop").exists() and time.monotonic() < deadline:
+        threading.Event().wait(0.1)
+    load.stop()
+    seen: Counter[str] = Counter()
+    for answer in load.answers:
+        version = json.loads(answer.body).get("model_version", "") if answer.status == 200 else ""
+        seen[f"{answer.status} {answer.headers.get('x-model-version', '')} {version}"] += 1
+    print(json.dumps({"answers": seen, "problems": load.problems}), flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -87,7 +87,7 @@ class MemoryBucket:
         """The content and its etag."""
         if key not in self.objects:
             raise Missing(f"there is no {key} in bucket memory")
-        return self.objects[key], hashlib.sha256(self.objects[key]).hexdigest()
+        return self.objects[key], _etag(self.objects[key])
 
     def read(self, key: str) -> tuple[dict[str, Any], str]:
         """A JSON document."""
@@ -107,10 +107,15 @@ class MemoryBucket:
         self.put(key, json.dumps(document).encode())
         return dict(document)
 
-    def list(self, prefix: str) -> tuple[Entry, ...]:
+    def list(self, prefix: str, after: str = "") -> tuple[Entry, ...]:
         """By key."""
         now = datetime.now(UTC)
-        return tuple(Entry(key, len(body), "", now) for key, body in sorted(self.objects.items()) if key.startswith(prefix))
+        found = sorted(key for key in self.objects if key.startswith(prefix) and key > after)
+        return tuple(Entry(key, len(self.objects[key]), _etag(self.objects[key]), now) for key in found)
+
+
+def _etag(body: bytes) -> str:
+    return hashlib.sha256(body).hexdigest()
 
 
 class Silent:

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kaizen.core.conditions import LONGEST_MESSAGE, conclude, find, timestamp
+from kaizen.core.conditions import LONGEST_MESSAGE, conclude, find
 from kaizen.core.plan import Outcome, Ready, Retry, Terminal, Waiting
+from kaizen.core.times import timestamp
 from tests.support.lint import problems, transition_problems
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)

@@ -13,6 +13,7 @@ from kaizen.core.conditions import conclude
 from kaizen.core.objects import NO_VERSION, SERVICE_LABEL, VERSION_LABEL, stable_service
 from kaizen.core.plan import (
     Bucket,
+    ModelRegistry,
     Observed,
     Outcome,
     Plan,
@@ -33,6 +34,8 @@ USABLE = Bucket(True)
 URL = "http://flight-delay.team-a.svc"
 
 
+SETTINGS = Settings("kaizen/trainer:1", "kaizen/server:1", "kaizen/server-sklearn:1")
+NO_VERSIONS = ModelRegistry()
 RUN = Run("s3://kaizen/workloads/team-a/runs/u/")
 
 
@@ -47,6 +50,8 @@ class Case:
     url: str | None = None
     run: Run | None = RUN
     entry: RegistryEntry | None = None
+    model: ModelRegistry | None = NO_VERSIONS
+    settings: Settings = SETTINGS
 
 
 def invalid(beginning: str) -> Terminal:
@@ -54,7 +59,7 @@ def invalid(beginning: str) -> Terminal:
 
 
 RETRY = Retry("BucketUnreachable", "The bucket kaizen does not answer.")
-NOT_TRAINED = "this release of Kaizen does not train or serve one yet."
+TRAINING = {"template": recipe(), "minimumNewRows": 0}
 
 MANIFEST: dict[str, Any] = {
     "files": [{"path": "engine.json", "size": 10, "sha256": "0" * 64}],
@@ -124,21 +129,43 @@ CASES = {
     "ModelVersion without a source": Case(model_version(source={}), invalid("spec.source.trainingJobName: Field required")),
     "InferenceService": Case(
         inference_service(),
-        Waiting("WaitingForVersion", f"Waiting for a version of model flight-delay; {NOT_TRAINED}"),
+        Waiting(
+            "WaitingForVersion",
+            "Waiting for a version of model flight-delay. Apply a TrainingJob for it, or give this service spec.training.",
+        ),
         children=("flight-delay",),
         url=URL,
     ),
     "InferenceService of one version": Case(
-        inference_service(version=3),
-        Waiting("WaitingForVersion", f"Waiting for version 3 of model flight-delay; {NOT_TRAINED}"),
+        inference_service(version=4),
+        Waiting("WaitingForVersion", "Waiting for version 4 of model flight-delay."),
         children=("flight-delay",),
         url=URL,
     ),
-    "InferenceService that trains": Case(
-        inference_service(training={"template": recipe()}),
-        Waiting("WaitingForVersion", f"Waiting for a version of model flight-delay; {NOT_TRAINED}"),
+    "InferenceService of a rejected version": Case(
+        inference_service(version=3),
+        Terminal("VersionRejected", "Version 3 is rejected: gate no-worse failed. Pin another version."),
         children=("flight-delay",),
         url=URL,
+        model=ModelRegistry((REJECTED,)),
+    ),
+    "InferenceService that trains": Case(
+        inference_service(training=TRAINING),
+        Waiting("WaitingForVersion", "Waiting for a version of model flight-delay."),
+        children=("flight-delay",),
+        url=URL,
+    ),
+    "InferenceService that starts a version": Case(
+        inference_service(),
+        Waiting("Starting", "Version 3 is being started: 0 of 1 Pods are ready."),
+        children=("flight-delay", "flight-delay-v3", "flight-delay-v3"),
+        url=URL,
+        model=ModelRegistry((ENTRY,)),
+    ),
+    "InferenceService without server images": Case(
+        inference_service(),
+        Terminal("ServerImageMissing", "The operator was installed without server images"),
+        settings=Settings("kaizen/trainer:1"),
     ),
     "InferenceService has its address without a bucket": Case(
         inference_service(), RETRY, UNREACHABLE, children=("flight-delay",), url=URL
@@ -146,12 +173,6 @@ CASES = {
     "InferenceService of version 0": Case(inference_service(version=0), invalid("spec.version: Input should be")),
     "InferenceService with a bad template": Case(
         inference_service(training={"template": {**recipe(), "task": "Guessing"}}), invalid("spec.training.template.task: ")
-    ),
-    "InferenceService that is told no version": Case(
-        inference_service(version=None),
-        Waiting("WaitingForVersion", f"Waiting for a version of model flight-delay; {NOT_TRAINED}"),
-        children=("flight-delay",),
-        url=URL,
     ),
 }
 
@@ -167,7 +188,7 @@ def observed(case: Case, status: dict[str, Any] | None = None, generation: int =
         "labels": {"team": "a"},
     }
     body["status"] = status or {"observedGeneration": -1}
-    return Observed(body, bucket=case.bucket, settings=Settings("kaizen/trainer:1"), run=case.run, entry=case.entry)
+    return Observed(body, bucket=case.bucket, settings=case.settings, run=case.run, entry=case.entry, model=case.model)
 
 
 def decided(case: Case, status: dict[str, Any] | None = None, generation: int = 3, now: datetime = NOW) -> Plan:

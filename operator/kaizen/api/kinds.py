@@ -97,8 +97,12 @@ INFERENCE_SERVICE = Kind(
     status=InferenceServiceStatus,
     columns=(
         Column("Model", ".spec.model"),
+        Column("Version", ".status.stable.version", "integer"),
         READY,
         REASON,
+        Column("Drift", ".status.monitoring.verdict"),
+        Column("Last Trained", ".status.training.lastTime", "date"),
+        Column("Drifted", ".status.monitoring.drifted", priority=1),
         Column("URL", ".status.url", priority=1),
         AGE,
     ),

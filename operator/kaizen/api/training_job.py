@@ -118,7 +118,7 @@ class Gate(Model):
 
 
 class Recipe(Model):
-    """Everything of a TrainingJob but the model's name: also the template that an InferenceService retrains with."""
+    """How a model is made: a TrainingJob's spec without whose it is and when, and what an InferenceService retrains by."""
 
     task: Literal["Classification", "Regression"]
     data: Data
@@ -130,9 +130,6 @@ class Recipe(Model):
     backoff_limit: Annotated[int, Field(ge=0, le=20)] = 2
     """Retries after failures that a retry can mend."""
     active_deadline_seconds: Seconds | None = None
-    ttl_seconds_after_finished: Annotated[int, Field(ge=0, le=315_360_000)] | None = None
-    """Delete the finished job after this time; not for jobs kept in Git, which would be made again."""
-    suspend: bool = False
 
 
 def _metric_rule(task: str, metrics: tuple[str, ...]) -> tuple[str, str]:
@@ -162,6 +159,9 @@ class TrainingJobSpec(Recipe):
 
     model: ModelName
     """Success adds a version to this model."""
+    ttl_seconds_after_finished: Annotated[int, Field(ge=0, le=315_360_000)] | None = None
+    """Delete the finished job after this time; not for jobs kept in Git, which would be made again."""
+    suspend: bool = False
 
 
 class JobProgress(Status):
@@ -208,6 +208,6 @@ class TrainingJobStatus(BaseStatus):
 
 
 class TrainingJobTemplate(Recipe):
-    """A TrainingJob's spec without the model."""
+    """A TrainingJob's spec without the model, and without what only a person decides on a single job."""
 
     model_config = ConfigDict(json_schema_extra=rules(*METRIC_RULES))

@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 
 from kaizen import metrics
 from kaizen.cluster.client import Client, Conflict, NotFound
-from kaizen.core.conditions import timestamp
 from kaizen.core.plan import Object
+from kaizen.core.times import timestamp
 
 COMPONENT = "kaizen"
 

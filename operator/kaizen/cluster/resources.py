@@ -30,6 +30,7 @@ class Resource:
 OWN = tuple(Resource(API_VERSION, kind.name, kind.plural) for kind in KINDS)
 CHILDREN = (
     Resource("v1", "Service", "services"),
+    Resource("apps/v1", "Deployment", "deployments"),
     Resource("batch/v1", "Job", "jobs"),
     Resource("v1", "Pod", "pods"),
 )

@@ -8,17 +8,22 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from kaizen.api.base import API_VERSION
+from kaizen.core.objects import SERVICE_LABEL
 from kaizen.core.plan import Key, Object
+
+Term = tuple[str, ...]
+"""What objects are looked up by: which relation, and to whom."""
 
 _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
 
 class Store:
-    """Objects by key, and keys by the uid of their controlling owner."""
+    """Objects by key, and keys by what they are looked up by: their controlling owner, service, or model."""
 
     def __init__(self) -> None:
         self._objects: dict[Key, Object] = {}
-        self._owned: dict[str, set[Key]] = {}
+        self._index: dict[Term, set[Key]] = {}
         self._deleted: dict[str, tuple[str, int]] = {}
         """uid → kind and last version of what went away since the latest list of its kind began: what is older than that
         is hearsay.  Newer states may come: an object also leaves a watch when it loses the label that is watched."""
@@ -32,7 +37,15 @@ class Store:
 
     def children(self, owner_uid: str) -> tuple[Object, ...]:
         """All objects that an owner controls, in the order of their keys."""
-        return tuple(self._objects[key] for key in sorted(self._owned.get(owner_uid, ())))
+        return self._found(("owner", owner_uid))
+
+    def pods_of_service(self, namespace: str, service: str) -> tuple[Object, ...]:
+        """All Pods that carry a service's label: between them and the service are a Deployment and its ReplicaSets."""
+        return self._found(("service", namespace, service))
+
+    def of_model(self, namespace: str, model: str) -> tuple[Object, ...]:
+        """All objects of our kinds that concern a model."""
+        return self._found(("model", namespace, model))
 
     def put(self, body: Object) -> bool:
         """Remember an object; False when this or a newer state of what has its name is known already."""
@@ -43,8 +56,8 @@ class Store:
         if known is not None:
             self._forget(key, known)
         self._objects[key] = trimmed(body)
-        if owner := owner_of(body):
-            self._owned.setdefault(owner["uid"], set()).add(key)
+        for term in _terms(body):
+            self._index.setdefault(term, set()).add(key)
         return True
 
     def remove(self, body: Object) -> bool:
@@ -86,11 +99,14 @@ class Store:
 
     def _forget(self, key: Key, known: Object) -> None:
         del self._objects[key]
-        if owner := owner_of(known):
-            keys = self._owned[owner["uid"]]
+        for term in _terms(known):
+            keys = self._index[term]
             keys.discard(key)
             if not keys:
-                del self._owned[owner["uid"]]
+                del self._index[term]
+
+    def _found(self, term: Term) -> tuple[Object, ...]:
+        return tuple(self._objects[key] for key in sorted(self._index.get(term, ())))
 
 
 def key_of(body: Object) -> Key:
@@ -110,6 +126,18 @@ def trimmed(body: Object) -> Object:
     if _LAST_APPLIED in metadata.get("annotations", {}):
         metadata["annotations"] = {k: v for k, v in metadata["annotations"].items() if k != _LAST_APPLIED}
     return {**body, "metadata": metadata}
+
+
+def _terms(body: Object) -> list[Term]:
+    """What an object is looked up by."""
+    metadata, found = body["metadata"], list[Term]()
+    if owner := owner_of(body):
+        found.append(("owner", owner["uid"]))
+    if body["kind"] == "Pod" and (service := metadata.get("labels", {}).get(SERVICE_LABEL)):
+        found.append(("service", metadata.get("namespace", ""), service))
+    if body["apiVersion"] == API_VERSION and isinstance(model := body.get("spec", {}).get("model"), str):
+        found.append(("model", metadata.get("namespace", ""), model))
+    return found
 
 
 def _version(body: Object) -> int:

@@ -21,6 +21,8 @@ class Config:
     bucket_embedded: bool
     """The bucket is on the chart's own S3 server: the operator makes its users, the bucket and its policy."""
     trainer_image: str
+    server_image: str
+    server_sklearn_image: str
     resync_seconds: float
     workers: int
     port: int
@@ -50,6 +52,8 @@ class Config:
             bucket_secret=environment.get("KAIZEN_BUCKET_SECRET") or None,
             bucket_embedded=environment.get("KAIZEN_BUCKET_EMBEDDED") == "true",
             trainer_image=environment.get("KAIZEN_TRAINER_IMAGE", ""),
+            server_image=environment.get("KAIZEN_SERVER_IMAGE", ""),
+            server_sklearn_image=environment.get("KAIZEN_SERVER_SKLEARN_IMAGE", ""),
             resync_seconds=number("KAIZEN_RESYNC_SECONDS", 300),
             workers=number("KAIZEN_WORKERS", 8),
             port=number("KAIZEN_PORT", 9091),
@@ -63,4 +67,9 @@ class Config:
             "KAIZEN_BUCKET_ENDPOINT": self.bucket_endpoint or "",
             "KAIZEN_BUCKET_REGION": self.bucket_region,
         }
-        return Settings(self.trainer_image, {name: value for name, value in bucket.items() if value})
+        return Settings(
+            trainer_image=self.trainer_image,
+            server_image=self.server_image,
+            server_sklearn_image=self.server_sklearn_image,
+            bucket_environment={name: value for name, value in bucket.items() if value},
+        )

@@ -22,8 +22,8 @@ from kaizen.control.config import Config
 from kaizen.control.queue import FIRST_DELAY_SECONDS, Queue
 from kaizen.control.reconcile import Reconciler
 from kaizen.core.conditions import find
-from kaizen.core.jobs import TRAINING_JOB_LABEL
-from kaizen.core.objects import MANAGED_BY
+from kaizen.core.jobs import COUNTS_FOR_LABEL, TRAINING_JOB_LABEL
+from kaizen.core.objects import MANAGED_BY, SERVICE_LABEL
 from kaizen.core.plan import Key, Object
 
 LEASE_NAME = "kaizen-operator"
@@ -133,8 +133,13 @@ class Operator:
             self._queue.add(key_of(body))
         if (owner := owner_of(body)) and owner["kind"] in _OWN_KINDS:
             self._queue.add(Key(owner["kind"], body["metadata"]["namespace"], owner["name"]))
-        elif job := body["metadata"].get("labels", {}).get(TRAINING_JOB_LABEL):
-            self._queue.add(Key("TrainingJob", body["metadata"]["namespace"], job))
+        elif belongs := _belongs_to(body):
+            self._queue.add(belongs)
+        if body["kind"] == "ModelVersion":
+            # A service follows versions, whoever made them.
+            for other in self._store.of_model(body["metadata"]["namespace"], str(body.get("spec", {}).get("model"))):
+                if other["kind"] == "InferenceService":
+                    self._queue.add(key_of(other))
 
     def _queue_everything(self) -> None:
         for key in self._own_keys():
@@ -151,6 +156,19 @@ class Operator:
             ready = find(status.get("conditions", ()), "Ready")
             summary[key.kind, ready["status"] if ready else "Unknown"] += 1
         return summary
+
+
+def _belongs_to(body: Object) -> Key | None:
+    """Whose Pod this is, by its labels: its owners are Jobs and ReplicaSets."""
+    labels, namespace = body["metadata"].get("labels", {}), body["metadata"].get("namespace", "")
+    for label, kind in (
+        (TRAINING_JOB_LABEL, "TrainingJob"),
+        (COUNTS_FOR_LABEL, "InferenceService"),
+        (SERVICE_LABEL, "InferenceService"),
+    ):
+        if name := labels.get(label):
+            return Key(kind, namespace, name)
+    return None
 
 
 class _Stopped(Exception):

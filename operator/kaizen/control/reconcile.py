@@ -16,15 +16,18 @@ from kaizen import metrics
 from kaizen.cluster import events
 from kaizen.cluster.client import ApiError, Client, Conflict, NotFound
 from kaizen.cluster.store import Store, key_of
-from kaizen.control.bucket import sentence, unusable
-from kaizen.control.children import Children, NameTaken
+from kaizen.control.bucket import sentence
+from kaizen.control.children import Children, NameTaken, with_digest
 from kaizen.control.kinds import DECIDE
+from kaizen.control.monitoring import Monitor
+from kaizen.control.observation import Observation
+from kaizen.control.promotion import Promotions
 from kaizen.control.queue import Queue
 from kaizen.control.registry import Registry
 from kaizen.control.tenancy import ensure_tenant
-from kaizen.core import training_job
 from kaizen.core.conditions import conclude, find
-from kaizen.core.plan import Bucket, Key, Object, Observed, Plan, Ready, Retry, Settings, Terminal, Waiting
+from kaizen.core.objects import stable_service
+from kaizen.core.plan import Bucket, Key, Object, Observed, Plan, Promote, Ready, Retry, Settings, Terminal, Waiting
 from kaizen.registry import store as registry_store
 from kaizen.registry.errors import BucketError
 
@@ -56,9 +59,13 @@ class Reconciler:
         self._store = store
         self._queue = queue
         self._bucket = bucket
-        self._settings = settings
         self._children = Children(client)
         self._registry = Registry(bucket.in_thread, bucket.bucket)
+        self._promotions = Promotions(client, self._registry, bucket.in_thread, bucket.bucket)
+        self._monitor = Monitor(bucket.in_thread, bucket.bucket, self._registry.reference)
+        self._observation = Observation(store, self._registry, self._monitor, settings)
+        self._recovered: set[str] = set()
+        """Uids of InferenceServices whose open intents this process has looked for."""
 
     async def work(self) -> None:
         """Take keys and reconcile them; a failure of one never ends the loop."""
@@ -77,6 +84,9 @@ class Reconciler:
     def forget_gone(self) -> None:
         """Drop what is remembered of objects that are no longer there."""
         self._children.forget_gone(self._store)
+        services = [body for key in self._store if key.kind == "InferenceService" and (body := self._store.get(key))]
+        self._recovered &= {body["metadata"]["uid"] for body in services}
+        self._monitor.forget_gone({(body["metadata"]["namespace"], body["metadata"]["name"]) for body in services})
 
     async def _one(self, key: Key) -> str:
         try:
@@ -101,38 +111,54 @@ class Reconciler:
         owner = self._store.get(key)
         if owner is None or owner["metadata"].get("deletionTimestamp"):
             return None
-        observed = await self._observe(owner)
         now = datetime.now(UTC)
+        observed = await self._observation.observe(owner, self._bucket.state(), now)
         plan = _decided(observed, now)
         plan = await self._apply_children(observed, plan)
         if owner in plan.deletions:
             return plan
         await self._apply_status(observed, plan, now)
-        return await self._register(observed, plan)
+        return await self._change(observed, plan)
 
-    async def _observe(self, owner: Object) -> Observed:
-        """Everything that a decision may depend on; what the bucket does not tell is as if it were not usable."""
-        children = self._store.children(owner["metadata"]["uid"])
-        children += tuple(pod for child in children for pod in self._store.children(child["metadata"]["uid"]))
-        observed = Observed(owner, children, self._bucket.state(), self._settings)
-        try:
-            if owner["kind"] == "TrainingJob" and observed.bucket.usable and not training_job.is_over(owner):
-                return replace(observed, run=await self._registry.run(owner))
-            if owner["kind"] == "ModelVersion" and observed.bucket.usable:
-                return replace(observed, entry=await self._registry.entry(owner))
-        except BucketError as problem:
-            return replace(observed, bucket=unusable("BucketUnreachable", problem))
-        return observed
-
-    async def _register(self, observed: Observed, plan: Plan) -> Plan:
+    async def _change(self, observed: Observed, plan: Plan) -> Plan:
         """Do what the plan wants of the registry; the object is due again at once, to see it there."""
-        if plan.register is None:
+        if plan.change is None:
+            if isinstance(plan.outcome, Ready | Waiting):  # What is wanted is known, and it is nothing new.
+                await self._recover_once(observed)
             return plan
         try:
-            await self._registry.register(observed.namespace, plan.register)
-        except BucketError as problem:
-            return replace(plan, outcome=Retry("RegistrationDelayed", sentence(problem)))
-        return replace(plan, outcome=Waiting("Registered", "", after_seconds=0.0))
+            if isinstance(plan.change, Promote):
+                await self._promote(observed, plan.change)
+            else:
+                await self._registry.change(observed.namespace, observed.name, plan.change)
+        except (Conflict, NotFound):
+            raise
+        except (BucketError, ApiError) as problem:
+            return replace(plan, outcome=Retry("RegistryDelayed", sentence(problem)))
+        # Others of the model show or follow what was changed.
+        for body in self._store.of_model(observed.namespace, plan.change.model):
+            if body["kind"] in ("InferenceService", "ModelVersion"):
+                self._queue.add(key_of(body))
+        return replace(plan, outcome=Waiting("Changed", "", after_seconds=0.0))
+
+    async def _promote(self, observed: Observed, promote: Promote) -> None:
+        # Until it is done there may be an intent that nobody wants any more.
+        self._recovered.discard(observed.uid)
+        service = with_digest(stable_service(observed, str(promote.version)))
+        self._store.put(await self._promotions.promote(observed.namespace, service, promote))
+
+    async def _recover_once(self, observed: Observed) -> None:
+        """Close what an earlier process left open, once nothing that it began is wanted any more."""
+        if observed.owner["kind"] != "InferenceService" or observed.model is None or observed.uid in self._recovered:
+            return
+        try:
+            await self._promotions.recover(observed.namespace, str(observed.owner["spec"]["model"]), observed.name)
+        except (Conflict, NotFound):
+            raise
+        except (BucketError, ApiError) as problem:
+            _log.info("not recovered yet: %s", problem, extra={"object": str(key_of(observed.owner))})
+            return
+        self._recovered.add(observed.uid)
 
     async def _apply_children(self, observed: Observed, plan: Plan) -> Plan:
         """Write the children; what goes wrong becomes the plan's outcome."""
@@ -149,11 +175,11 @@ class Reconciler:
             for body in plan.deletions:
                 await self._client.delete(body)
         except NameTaken as problem:
-            return replace(plan, outcome=Terminal("NameTaken", str(problem), NAME_TAKEN_SECONDS))
+            return replace(plan, outcome=Terminal("NameTaken", str(problem), NAME_TAKEN_SECONDS), change=None)
         except (Conflict, NotFound):
             raise
         except ApiError as problem:
-            return replace(plan, outcome=Retry("ApplyFailed", str(problem)))
+            return replace(plan, outcome=Retry("ApplyFailed", str(problem)), change=None)
         return plan
 
     async def _apply_status(self, observed: Observed, plan: Plan, now: datetime) -> None:

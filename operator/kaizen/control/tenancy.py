@@ -7,17 +7,20 @@ namespace (bucket.singleTenant); elsewhere the platform team gives each namespac
 from collections.abc import Mapping
 
 from kaizen.cluster.client import Client, Conflict
-from kaizen.core.jobs import CREDENTIALS_SECRET, SERVICE_ACCOUNT
+from kaizen.core import jobs, serving
 from kaizen.core.objects import MANAGED_BY
 from kaizen.core.plan import Object
+from kaizen.core.pods import CREDENTIALS_SECRET
 
 
 async def ensure_tenant(client: Client, namespace: str, shared: Mapping[str, str]) -> None:
-    """Make the ServiceAccount and, with shared credentials, the Secret; existing ones are left as they are.
+    """Make the ServiceAccounts and, with shared credentials, the Secret; existing ones are left as they are.
 
-    Asked before each Job and never remembered: a namespace may have been deleted and made anew under its name.
+    Asked before each Job and Deployment is made and never remembered: a namespace may have been deleted and made anew under
+    its name.
     """
-    await _create(client, _object("ServiceAccount", namespace, SERVICE_ACCOUNT, {"automountServiceAccountToken": False}))
+    for name in (jobs.SERVICE_ACCOUNT, serving.SERVICE_ACCOUNT):
+        await _create(client, _object("ServiceAccount", namespace, name, {"automountServiceAccountToken": False}))
     if shared:
         await _create(client, _object("Secret", namespace, CREDENTIALS_SECRET, {"stringData": dict(shared)}))
 

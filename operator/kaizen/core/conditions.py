@@ -9,14 +9,10 @@ from datetime import datetime
 from typing import Any
 
 from kaizen.core.plan import Outcome, Ready, Retry, Terminal, Waiting
+from kaizen.core.times import timestamp
 
 Condition = Mapping[str, Any]
 LONGEST_MESSAGE = 1024
-
-
-def timestamp(moment: datetime) -> str:
-    """A moment as the Kubernetes API writes it, to the second."""
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def conclude(

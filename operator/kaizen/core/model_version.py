@@ -6,7 +6,7 @@ from typing import Any
 
 from kaizen.api.model_version import ModelVersionSpec
 from kaizen.core import runs
-from kaizen.core.plan import Observed, Plan, Ready, RegistryEntry, Retry, Terminal
+from kaizen.core.plan import ModelRegistry, Observed, Plan, Ready, RegistryEntry, Retry, Terminal
 from kaizen.core.specs import read_spec
 
 
@@ -15,16 +15,45 @@ def decide(observed: Observed, now: datetime) -> Plan:
     spec = read_spec(observed.owner, ModelVersionSpec)
     if isinstance(spec, Terminal):
         return Plan(spec)
-    if not observed.bucket.usable:
+    if not observed.bucket.usable or observed.model is None:
         return Plan(Retry(observed.bucket.reason, observed.bucket.message), status=None)
     entry = observed.entry
     if entry is None:
         return Plan(Terminal("NotRegistered", f"The registry has no version of model {spec.model} with this digest."))
-    failed = runs.failed_gates(entry.manifest)
-    status = _status(entry, "Rejected" if failed else "Candidate", spec)
-    if failed:
+    status = _status(entry, _stage(entry, observed.model, _services(observed)), spec)
+    if refused := _refusal(entry, observed.model):
+        return Plan(Terminal(*refused), status=status)
+    if failed := runs.failed_gates(entry.manifest):
         return Plan(Ready("GatesFailed", f"Registered and rejected: gate {', '.join(failed)} failed."), status=status)
     return Plan(Ready("Registered", f"Version {entry.version} is in the registry."), status=status)
+
+
+def _services(observed: Observed) -> set[str]:
+    """Names of the InferenceServices of this model that exist: a pointer may outlive its service."""
+    return {body["metadata"]["name"] for body in observed.related if body["kind"] == "InferenceService"}
+
+
+def _stage(entry: RegistryEntry, model: ModelRegistry, services: set[str]) -> str:
+    """Production where a service has it, Archived where a newer one took over, Rejected where a gate failed."""
+    serving = {production.version for name, production in model.production.items() if name in services}
+    if entry.version in serving:
+        return "Production"
+    if runs.failed_gates(entry.manifest):
+        return "Rejected"
+    served = {one.version for production in model.production.values() for one in production.history}
+    return "Archived" if entry.version in served else "Candidate"
+
+
+def _refusal(entry: RegistryEntry, model: ModelRegistry) -> tuple[str, str] | None:
+    """Why servers would not serve the version: code and message."""
+    if entry.reason:
+        return "DigestMismatch", f"{entry.reason.rstrip('.')}."
+    for service, skipped in sorted(model.record.rolled_back.items()):
+        if entry.version in skipped:
+            code, _, why = skipped[entry.version].partition(": ")
+            if why and code.isalnum():
+                return code, f"The servers of InferenceService {service} refuse it: {why.rstrip('.')}."
+    return None
 
 
 def _status(entry: RegistryEntry, stage: str, spec: ModelVersionSpec) -> dict[str, Any]:

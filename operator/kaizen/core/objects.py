@@ -1,5 +1,6 @@
 """Builders of child objects: names, labels, and the bodies that the API server is given."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from kaizen.api.base import GROUP
@@ -15,17 +16,17 @@ NO_VERSION = "none"
 
 def stable_service(observed: Observed, version: str = NO_VERSION) -> Object:
     """The Service that clients call: it selects the Pods of the stable version."""
-    return owned(
-        "v1",
-        "Service",
-        observed,
-        {SERVICE_LABEL: observed.name},
-        {
-            "type": "ClusterIP",
-            "ports": [{"name": "http", "port": 80, "protocol": "TCP", "targetPort": SERVING_PORT}],
-            "selector": {SERVICE_LABEL: observed.name, VERSION_LABEL: version},
-        },
-    )
+    selector = {SERVICE_LABEL: observed.name, VERSION_LABEL: version}
+    return owned("v1", "Service", observed, {SERVICE_LABEL: observed.name}, service_spec(selector))
+
+
+def service_spec(selector: Mapping[str, str]) -> dict[str, Any]:
+    """The spec of a Service that leads to servers."""
+    return {
+        "type": "ClusterIP",
+        "ports": [{"name": "http", "port": 80, "protocol": "TCP", "targetPort": SERVING_PORT}],
+        "selector": dict(selector),
+    }
 
 
 def controller_reference(owner: Object) -> dict[str, Any]:
@@ -40,13 +41,15 @@ def controller_reference(owner: Object) -> dict[str, Any]:
     }
 
 
-def owned(api_version: str, kind: str, observed: Observed, labels: dict[str, str], spec: dict[str, Any]) -> dict[str, Any]:
-    """A child under its owner's own name: labelled so that it is watched, owned so that it is collected."""
+def owned(
+    api_version: str, kind: str, observed: Observed, labels: Mapping[str, str], spec: dict[str, Any], name: str = ""
+) -> dict[str, Any]:
+    """A child, by default under its owner's own name: labelled so that it is watched, owned so that it is collected."""
     return {
         "apiVersion": api_version,
         "kind": kind,
         "metadata": {
-            "name": observed.name,
+            "name": name or observed.name,
             "namespace": observed.namespace,
             "labels": {MANAGED_BY: "kaizen", **labels},
             "ownerReferences": [controller_reference(observed.owner)],

@@ -2,7 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from kaizen.core.training_record import TrainingRecord
+
+if TYPE_CHECKING:
+    # Only its shape is used here: NumPy stays out of the core.
+    from kaizen.monitoring.verdict import Verdict
 
 Object = Mapping[str, Any]
 """A Kubernetes object as the API gives it."""
@@ -34,6 +40,9 @@ class Settings:
     """What the operator was told and decisions depend on."""
 
     trainer_image: str = ""
+    server_image: str = ""
+    server_sklearn_image: str = ""
+    """Serves what the compiled engine does not cover."""
     bucket_environment: Mapping[str, str] = field(default_factory=dict)
     """KAIZEN_BUCKET_… variables, the same for every Pod that reads or writes the bucket."""
 
@@ -48,9 +57,61 @@ class RegistryEntry:
     uri: str
     digest: str | None = None
     reason: str | None = None
-    """Why it was abandoned."""
+    """Why it was abandoned, or why a committed version's manifest cannot be shown; without a full stop."""
     manifest: Mapping[str, Any] = field(default_factory=dict)
     """Of a committed version."""
+
+
+@dataclass(frozen=True)
+class Served:
+    """One promotion of a service's past."""
+
+    version: int
+    time: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Production:
+    """What a service serves."""
+
+    version: int
+    digest: str
+    since: str
+    audit: int
+    """The record of the intent that this rests on."""
+    history: tuple[Served, ...] = ()
+    """The newest promotions, oldest first; the last is this one."""
+
+
+@dataclass(frozen=True)
+class ModelRegistry:
+    """What the registry says of one model."""
+
+    entries: tuple[RegistryEntry, ...] = ()
+    """The committed versions, by number."""
+    production: Mapping[str, Production] = field(default_factory=dict)
+    """By service."""
+    record: TrainingRecord = field(default_factory=TrainingRecord)
+
+    def entry(self, version: int) -> RegistryEntry | None:
+        """The committed version with this number."""
+        return next((entry for entry in self.entries if entry.version == version), None)
+
+
+@dataclass(frozen=True)
+class Watched:
+    """What the serving version's requests looked like over the last span."""
+
+    version: int
+    verdict: "Verdict | None"
+    """On the newest span; None while there is no window at all."""
+    span_end: str | None = None
+    """ISO 8601 time at which the newest window ends."""
+    drifted_in_a_row: int = 0
+    """How many spans in a row say Drifted, counted back from the newest; not counted beyond what the policy asks for."""
+    problem: str | None = None
+    """Why nothing can be said, in a sentence."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +125,8 @@ class Run:
     """Uid of the Pod whose attempt ended well."""
     entry: RegistryEntry | None = None
     """The version that the run became, or will."""
+    champion: Production | None = None
+    """What serves the model's requests, for the gates to compare with; None when nothing does."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +144,10 @@ class Observed:
     """Of a TrainingJob that is not over."""
     entry: RegistryEntry | None = None
     """Of a ModelVersion."""
+    model: ModelRegistry | None = None
+    """Of an InferenceService's or ModelVersion's model."""
+    watched: Watched | None = None
+    """Of an InferenceService that serves a version."""
 
     @property
     def generation(self) -> int:
@@ -162,6 +229,61 @@ class Register:
 
 
 @dataclass(frozen=True)
+class Promote:
+    """Let a service's Service select a version: recorded before, switched, recorded after."""
+
+    model: str
+    version: int
+    reason: str
+    actor: str
+    """Who wanted it, for the audit."""
+
+
+@dataclass(frozen=True)
+class Skip:
+    """Do not follow a version with this service until a person names it."""
+
+    model: str
+    version: int
+    action: str
+    """The audit record's word: Refused where its files are not what was registered, else RolledBack."""
+    reason: str
+
+
+@dataclass(frozen=True)
+class Allow:
+    """A person named a version that was skipped."""
+
+    model: str
+    version: int
+
+
+@dataclass(frozen=True)
+class StartTraining:
+    """Open the model's next training job."""
+
+    model: str
+    cause: str
+    drift: Mapping[str, float]
+    spec: str
+    """Uid and generation of the service's spec."""
+
+
+@dataclass(frozen=True)
+class SettleTraining:
+    """Close the model's open training job."""
+
+    model: str
+    number: int
+    failed: bool
+    answered: bool
+
+
+Change = Register | Promote | Skip | Allow | StartTraining | SettleTraining
+"""What can be done to the registry."""
+
+
+@dataclass(frozen=True)
 class Plan:
     """What to do: children to have, children to delete, status to show, and how this reconcile ends."""
 
@@ -174,7 +296,7 @@ class Plan:
     """Further conditions: type, status, reason, message."""
     suspend: tuple[Object, bool] | None = None
     """A Job that is to be suspended or to go on; the one field of a Job that may change."""
-    register: Register | None = None
+    change: Change | None = None
     """What to do in the registry; done when it is observed there."""
     records: tuple[Object, ...] = ()
     """Objects of our kinds to create when absent, without an owner: they outlive this one."""

@@ -85,7 +85,7 @@ def _running(run: Run, outcome: Outcome, register: Register | None = None) -> Pl
         outcome,
         status=runs.without_none({**_progress(progress), "step": step, "runURI": run.uri}),
         conditions=_succeeded("Unknown", "Running", f"Step {step}."),
-        register=register,
+        change=register,
     )
 
 

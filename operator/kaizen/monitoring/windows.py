@@ -1,13 +1,16 @@
 """What one server process counted in one stretch of time, as it lies in the bucket, and the sum of such windows."""
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["Counts", "Window", "from_json", "key", "merge", "to_json"]
+__all__ = ["Counts", "Window", "from_json", "key", "merge", "start_and_version", "to_json"]
 
 MOST_ROWS = 2**40
 """In one window: sums stay exact in any number format."""
+
+_KEY = re.compile(r"windows/[^/]+/([0-9]{1,12})/([0-9]{1,10})-[^/]+\.json")
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,12 @@ class Window:
 def key(service: str, start: int, version: int, source: str) -> str:
     """Where a window lies, below the namespace's part of the bucket."""
     return f"windows/{service}/{start}/{version}-{source}.json"
+
+
+def start_and_version(key: str) -> tuple[int, int] | None:
+    """What a window's key says of it; None when it is not the key of a window."""
+    found = _KEY.fullmatch(key)
+    return (int(found[1]), int(found[2])) if found else None
 
 
 def to_json(window: Window) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any
 
-from kaizen.core.conditions import timestamp
+from kaizen.core.times import timestamp
 from kaizen.registry import layout
 from kaizen.registry.errors import Conflict, Missing
 from kaizen.registry.manifest import sha256

@@ -32,7 +32,7 @@ from kaizen.registry.settings import BucketSettings
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
-    from mypy_boto3_s3.type_defs import CopySourceTypeDef
+    from mypy_boto3_s3.type_defs import CopySourceTypeDef, ListObjectsV2RequestPaginateTypeDef
 
 __all__ = [
     "Bucket",
@@ -170,11 +170,14 @@ class Bucket:
         )
         return answer["ETag"]
 
-    def list(self, prefix: str) -> tuple[Entry, ...]:
-        """Every object whose key begins with this, in the order of their keys."""
+    def list(self, prefix: str, after: str = "") -> tuple[Entry, ...]:
+        """Every object whose key begins with `prefix` and comes after `after`, in the order of their keys."""
 
         def pages(client: "S3Client") -> tuple[Entry, ...]:
-            found = client.get_paginator("list_objects_v2").paginate(Bucket=self.settings.name, Prefix=self.settings.key(prefix))
+            request: ListObjectsV2RequestPaginateTypeDef = {"Bucket": self.settings.name, "Prefix": self.settings.key(prefix)}
+            if after:
+                request["StartAfter"] = self.settings.key(after)
+            found = client.get_paginator("list_objects_v2").paginate(**request)
             skip = len(self.settings.key(""))
             return tuple(
                 Entry(item["Key"][skip:], item["Size"], item["ETag"], item["LastModified"])

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal, get_args
 
-from kaizen.core.conditions import timestamp
+from kaizen.core.times import timestamp
 from kaizen.registry import audit, layout
 from kaizen.registry.errors import BucketError, Conflict, Malformed, Missing
 from kaizen.registry.manifest import File, Manifest, parse

@@ -6,6 +6,8 @@ own values, so that the same rows make the same model however they were spread o
 
 import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from kaizen.training.access import Access
 from kaizen.training.errors import Failure, nearest
 from kaizen.training.sources import SourceFile, SourceFiles, collect
 
-__all__ = ["Table", "ingest"]
+__all__ = ["Query", "Table", "ingest", "open_query", "quoted"]
 
 STEP = "Ingest"
 MEMORY_SHARE = 0.5
@@ -36,20 +38,53 @@ class Table:
     files: tuple[SourceFile, ...]
 
 
+@dataclass(frozen=True, eq=False)
+class Query:
+    """A spec's query over its sources, ready to be run."""
+
+    data: Data
+    collected: tuple[SourceFiles, ...]
+    connection: duckdb.DuckDBPyConnection
+    text: str
+    columns: tuple[str, ...]
+
+    def select(self, what: str, then: str = "") -> pa.Table:
+        """`what` of the query's rows; `then` are further clauses.  Raises Failure."""
+        with _explained(self.data, self.collected):
+            return self.connection.sql(f"SELECT {what} FROM (\n{self.text}\n) {then}").to_arrow_table()
+
+
 def ingest(data: Data, access: Access, scratch: Path) -> Table:
     """Read the sources and run the query.  Raises Failure."""
-    collected = [collect(source, access, scratch) for source in data.sources]
+    with open_query(data, access, scratch) as query:
+        order = ", ".join(quoted(column) for column in sorted(query.columns, key=lambda column: column != data.timestamp))
+        rows = query.select("*", f"ORDER BY {order}")
+    if not rows.num_rows:
+        raise Failure(STEP, "DataEmpty", "the query gives no rows" if data.query else f"{data.sources[0].uri} holds no rows")
+    return Table(rows, _digest(data, query.collected), tuple(file for files in query.collected for file in files.files))
+
+
+@contextmanager
+def open_query(data: Data, access: Access, scratch: Path) -> Iterator[Query]:
+    """The query in a DuckDB that sees the sources and nothing else; nothing is computed yet.  Raises Failure."""
+    collected = tuple(collect(source, access, scratch) for source in data.sources)
     with duckdb.connect(":memory:") as connection:
         _confine(connection, scratch, collected)
         for files in collected:
             _create_view(connection, files)
-        rows = _run(connection, data, collected)
-    if not rows.num_rows:
-        raise Failure(STEP, "DataEmpty", "the query gives no rows" if data.query else f"{data.sources[0].uri} holds no rows")
-    return Table(rows, _digest(data, collected), tuple(file for files in collected for file in files.files))
+        text = _single_select(connection, data, collected)
+        with _explained(data, collected):
+            columns = tuple(connection.sql(text).columns)
+        _check_columns(data, columns)
+        yield Query(data, collected, connection, text, columns)
 
 
-def _confine(connection: duckdb.DuckDBPyConnection, scratch: Path, collected: list[SourceFiles]) -> None:
+def quoted(name: str) -> str:
+    """A name as it stands in SQL."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _confine(connection: duckdb.DuckDBPyConnection, scratch: Path, collected: tuple[SourceFiles, ...]) -> None:
     spill = scratch / "spill"
     readable = [str(file.path) for files in collected for file in files.files]
     limit = _memory_limit()
@@ -77,9 +112,9 @@ def _create_view(connection: duckdb.DuckDBPyConnection, files: SourceFiles) -> N
         for file in files.files:
             _check_parquet(file)
     try:
-        connection.execute(f"CREATE VIEW {_name(files.source)} AS SELECT * FROM {reader}")
+        connection.execute(f"CREATE VIEW {quoted(files.source)} AS SELECT * FROM {reader}")
     except duckdb.Error as problem:
-        raise Failure(STEP, "DataUnreadable", f"source {files.source}: {_sentence(problem, [files])}") from problem
+        raise Failure(STEP, "DataUnreadable", f"source {files.source}: {_sentence(problem, (files,))}") from problem
 
 
 def _check_parquet(file: SourceFile) -> None:
@@ -89,20 +124,21 @@ def _check_parquet(file: SourceFile) -> None:
         raise Failure(STEP, "DataUnreadable", f"{file.name} is not a Parquet file: {_first_line(problem)}") from problem
 
 
-def _run(connection: duckdb.DuckDBPyConnection, data: Data, collected: list[SourceFiles]) -> pa.Table:
-    query = data.query or f"SELECT * FROM {_name(collected[0].source)}"
+def _single_select(connection: duckdb.DuckDBPyConnection, data: Data, collected: tuple[SourceFiles, ...]) -> str:
+    query = data.query or f"SELECT * FROM {quoted(collected[0].source)}"
     try:
         statements = connection.extract_statements(query)
     except duckdb.Error as problem:
         raise Failure(STEP, "QueryFailed", f"data.query: {_sentence(problem, collected)}") from problem
     if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
         raise Failure(STEP, "QueryFailed", "data.query must be a single SELECT")
-    query = query.strip().rstrip(";")
+    return query.strip().rstrip(";")
+
+
+@contextmanager
+def _explained(data: Data, collected: tuple[SourceFiles, ...]) -> Iterator[None]:
     try:
-        columns = connection.sql(query).columns
-        _check_columns(data, columns)
-        order = ", ".join(_name(column) for column in sorted(columns, key=lambda column: column != data.timestamp))
-        return connection.sql(f"SELECT * FROM (\n{query}\n) ORDER BY {order}").to_arrow_table()
+        yield
     except duckdb.OutOfMemoryException as problem:
         message = "the query needs more memory than half of the container's limit: raise pod.resources.limits.memory"
         raise Failure(STEP, "QueryOutOfMemory", message) from problem
@@ -112,7 +148,7 @@ def _run(connection: duckdb.DuckDBPyConnection, data: Data, collected: list[Sour
         raise Failure(STEP, code, f"{where}{_sentence(problem, collected)}") from problem
 
 
-def _check_columns(data: Data, columns: list[str]) -> None:
+def _check_columns(data: Data, columns: tuple[str, ...]) -> None:
     """Every column that the spec names is there: said before anything is computed."""
     if len(set(columns)) < len(columns):
         twice = next(column for column in columns if columns.count(column) > 1)
@@ -132,7 +168,7 @@ def _check_columns(data: Data, columns: list[str]) -> None:
             )
 
 
-def _digest(data: Data, collected: list[SourceFiles]) -> str:
+def _digest(data: Data, collected: tuple[SourceFiles, ...]) -> str:
     digest = hashlib.sha256((data.query or "").encode())
     for files in collected:
         for sha256 in sorted(file.sha256 for file in files.files):
@@ -149,15 +185,11 @@ def _memory_limit() -> int | None:
     return int(text) if text.isdigit() else None
 
 
-def _name(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
-
-
 def _text(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def _sentence(problem: Exception, collected: list[SourceFiles]) -> str:
+def _sentence(problem: Exception, collected: tuple[SourceFiles, ...]) -> str:
     """What is wrong, in one line, with the file named as the user knows it."""
     sentence = _first_line(problem)
     for file in (file for files in collected for file in files.files):

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from kaizen.registry import errors, layout
 from kaizen.training.access import Access, bucket_from_environment
-from kaizen.training.errors import DO_NOT_RETRY, Failure
+from kaizen.training.errors import Failure
 from kaizen.training.progress import BucketProgress, LineProgress, Progress
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from kaizen.training.gate import Champion
     from kaizen.training.job import Result
 
-__all__ = ["main"]
+__all__ = ["end", "explain", "main", "say", "spec_from_environment"]
 
 TERMINATION_LOG = Path("/dev/termination-log")
 LONGEST_MESSAGE = 2000
@@ -51,26 +51,12 @@ class Attempt:
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> "Attempt":
         """Read KAIZEN_… variables; raises ValueError naming the first that is missing or broken."""
-
-        def needed(name: str) -> str:
-            if not (value := environment.get(name)):
-                raise ValueError(f"The environment variable {name} is not set; the TrainingJob's Pod has it.")
-            return value
-
-        def document(name: str, text: str) -> Any:
-            try:
-                return json.loads(text)
-            except ValueError as problem:
-                raise ValueError(f"The environment variable {name} is not JSON.") from problem
-
-        spec = environment.get("KAIZEN_SPEC") or Path(needed("KAIZEN_SPEC_FILE")).read_text(encoding="utf-8")
-        champion = environment.get("KAIZEN_CHAMPION")
         return cls(
-            document("KAIZEN_SPEC", spec),
-            needed("KAIZEN_NAMESPACE"),
-            needed("KAIZEN_JOB_UID"),
-            needed("KAIZEN_POD_UID"),
-            document("KAIZEN_CHAMPION", champion) if champion else None,
+            spec_from_environment(environment),
+            _needed(environment, "KAIZEN_NAMESPACE"),
+            _needed(environment, "KAIZEN_JOB_UID"),
+            _needed(environment, "KAIZEN_POD_UID"),
+            _json("KAIZEN_CHAMPION", champion) if (champion := environment.get("KAIZEN_CHAMPION")) else None,
         )
 
 
@@ -93,19 +79,50 @@ def main(environment: Mapping[str, str] = os.environ) -> int:
         progress.close("Done")
         lines.step("Done", f"{prefix}model/ {digest}")
         return 0
-    except Failure as failure:
-        return _end(environment, progress, failure.step, failure.code, failure.message, failure.exit_code)
-    except errors.BucketError as problem:
-        code = "BucketRefused" if isinstance(problem, errors.Refused) else "BucketUnreachable"
-        return _end(environment, progress, _step(progress), code, str(problem), 1)
-    except MemoryError:
-        message = "the run needs more memory than the container's limit: raise pod.resources.limits.memory"
-        return _end(environment, progress, _step(progress), "OutOfMemory", message, 1)
     except Exception as problem:
-        traceback.print_exc()
-        # What a Pod is told does not change by itself; anything else may be a passing trouble of the machine.
-        code, exit_code = ("InvalidEnvironment", DO_NOT_RETRY) if progress is None else ("InternalError", 1)
-        return _end(environment, progress, _step(progress), code, f"{type(problem).__name__}: {problem}", exit_code)
+        exit_code = end(environment, explain(problem, progress.current if progress else "Ingest", begun=progress is not None))
+        if progress is not None:
+            progress.close()
+        return exit_code
+
+
+def spec_from_environment(environment: Mapping[str, str]) -> Mapping[str, Any]:
+    """The spec that the Pod was told; raises ValueError naming the variable that is missing or broken."""
+    text = environment.get("KAIZEN_SPEC") or Path(_needed(environment, "KAIZEN_SPEC_FILE")).read_text(encoding="utf-8")
+    spec: Mapping[str, Any] = _json("KAIZEN_SPEC", text)
+    return spec
+
+
+def explain(problem: Exception, step: str, *, begun: bool) -> Failure:
+    """Whatever ended the process, as what a person reads; `begun` says that the environment was understood."""
+    match problem:
+        case Failure():
+            return problem
+        case errors.BucketError():
+            code = "BucketRefused" if isinstance(problem, errors.Refused) else "BucketUnreachable"
+            return Failure(step, code, str(problem), retry=True)
+        case MemoryError():
+            message = "the run needs more memory than the container's limit: raise pod.resources.limits.memory"
+            return Failure(step, "OutOfMemory", message, retry=True)
+    traceback.print_exception(problem)
+    # What a Pod is told does not change by itself; anything else may be a passing trouble of the machine.
+    return Failure(step, "InternalError" if begun else "InvalidEnvironment", f"{type(problem).__name__}: {problem}", retry=begun)
+
+
+def end(environment: Mapping[str, str], failure: Failure) -> int:
+    """Say what went wrong where Kubernetes and the operator look for it; returns the exit code."""
+    print(f"{failure.step} failed: {failure.code}: {failure.message}", file=sys.stderr, flush=True)
+    document = {"step": failure.step, "code": failure.code, "message": failure.message[:LONGEST_MESSAGE]}
+    try:
+        say(environment, document)
+    except OSError as problem:
+        print(f"the termination message could not be written: {problem}", file=sys.stderr, flush=True)
+    return failure.exit_code
+
+
+def say(environment: Mapping[str, str], document: Mapping[str, Any]) -> None:
+    """Leave a termination message; raises OSError."""
+    Path(environment.get("KAIZEN_TERMINATION_LOG") or TERMINATION_LOG).write_text(json.dumps(document), encoding="utf-8")
 
 
 class _Both:
@@ -202,21 +219,17 @@ def _conclude(bucket: "Bucket", attempt: Attempt, prefix: str, result: "Result",
         print("another attempt was first", flush=True)
 
 
-def _end(environment: Mapping[str, str], progress: _Both | None, step: str, code: str, message: str, exit_code: int) -> int:
-    """Say what went wrong where Kubernetes and the operator look for it."""
-    print(f"{step} failed: {code}: {message}", file=sys.stderr, flush=True)
-    document = {"step": step, "code": code, "message": message[:LONGEST_MESSAGE]}
+def _needed(environment: Mapping[str, str], name: str) -> str:
+    if not (value := environment.get(name)):
+        raise ValueError(f"The environment variable {name} is not set; the TrainingJob's Pod has it.")
+    return value
+
+
+def _json(name: str, text: str) -> Any:
     try:
-        Path(environment.get("KAIZEN_TERMINATION_LOG") or TERMINATION_LOG).write_text(json.dumps(document), encoding="utf-8")
-    except OSError as problem:
-        print(f"the termination message could not be written: {problem}", file=sys.stderr, flush=True)
-    if progress is not None:
-        progress.close()
-    return exit_code
-
-
-def _step(progress: _Both | None) -> str:
-    return "Ingest" if progress is None else progress.current
+        return json.loads(text)
+    except ValueError as problem:
+        raise ValueError(f"The environment variable {name} is not JSON.") from problem
 
 
 def _put_json(bucket: "Bucket", key: str, body: bytes) -> None:

@@ -1,0 +1,82 @@
+"""What a reconcile sees: the object, its children and relatives from the store, and what the bucket says of them."""
+
+from dataclasses import replace
+from datetime import datetime
+
+from kaizen.api.inference_service import InferenceServiceSpec
+from kaizen.cluster.store import Store
+from kaizen.control.bucket import unusable
+from kaizen.control.monitoring import Monitor
+from kaizen.control.registry import Registry
+from kaizen.core import training_job
+from kaizen.core.plan import Bucket, ModelRegistry, Object, Observed, Settings, Terminal, Watched
+from kaizen.core.specs import read_spec
+from kaizen.registry.errors import BucketError
+
+
+class Observation:
+    """Looks at objects; everything but the bucket is in memory."""
+
+    def __init__(self, store: Store, registry: Registry, monitor: Monitor, settings: Settings) -> None:
+        self._store = store
+        self._registry = registry
+        self._monitor = monitor
+        self._settings = settings
+
+    async def observe(self, owner: Object, bucket: Bucket, now: datetime) -> Observed:
+        """Everything that a decision may depend on; what the bucket does not tell is as if it were not usable."""
+        observed = Observed(owner, self._children(owner), bucket, self._settings)
+        try:
+            match owner["kind"]:
+                case "TrainingJob" if bucket.usable and not training_job.is_over(owner):
+                    return replace(observed, run=await self._registry.run(owner))
+                case "ModelVersion":
+                    return await self._model_version(observed)
+                case "InferenceService":
+                    return await self._inference_service(observed, now)
+        except BucketError as problem:
+            return replace(observed, bucket=unusable("BucketUnreachable", problem))
+        return observed
+
+    def _children(self, owner: Object) -> tuple[Object, ...]:
+        metadata = owner["metadata"]
+        children = self._store.children(metadata["uid"])
+        pods = [pod for child in children for pod in self._store.children(child["metadata"]["uid"])]
+        if owner["kind"] == "InferenceService":
+            pods += self._store.pods_of_service(metadata["namespace"], metadata["name"])
+        return (*children, *pods)
+
+    async def _model_version(self, observed: Observed) -> Observed:
+        related = self._store.of_model(observed.namespace, str(observed.owner["spec"]["model"]))
+        observed = replace(observed, related=related)
+        if not observed.bucket.usable:
+            return observed
+        entry = await self._registry.entry(observed.owner)
+        model = await self._registry.model(observed.namespace, str(observed.owner["spec"]["model"]))
+        return replace(observed, entry=entry, model=model)
+
+    async def _inference_service(self, observed: Observed, now: datetime) -> Observed:
+        spec = read_spec(observed.owner, InferenceServiceSpec)
+        if isinstance(spec, Terminal) or not observed.bucket.usable:
+            return observed
+        model = await self._registry.model(observed.namespace, spec.model)
+        related = self._store.of_model(observed.namespace, spec.model)
+        watched = await self._watched(observed, spec, model, now)
+        return replace(observed, related=related, model=model, watched=watched)
+
+    async def _watched(
+        self, observed: Observed, spec: InferenceServiceSpec, model: ModelRegistry, now: datetime
+    ) -> Watched | None:
+        production = model.production.get(observed.name)
+        if production is None or model.entry(production.version) is None:
+            return None
+        return await self._monitor.observe(
+            observed.namespace,
+            observed.name,
+            spec.model,
+            production.version,
+            spec.monitoring,
+            model.record.acknowledged,
+            spec.training.consecutive_windows if spec.training else 1,
+            now,
+        )

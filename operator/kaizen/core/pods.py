@@ -1,0 +1,73 @@
+"""What all of Kaizen's Pods have in common: how they are confined, how they reach the bucket, and how their ends are read."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from kaizen.core.plan import Object
+
+CREDENTIALS_SECRET = "kaizen-bucket"
+POD_SECURITY: Mapping[str, Any] = {
+    "runAsNonRoot": True,
+    "runAsUser": 65532,
+    "runAsGroup": 65532,
+    "fsGroup": 65532,
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
+CONTAINER_SECURITY: Mapping[str, Any] = {
+    "allowPrivilegeEscalation": False,
+    "readOnlyRootFilesystem": True,
+    "capabilities": {"drop": ["ALL"]},
+}
+CREDENTIALS = [{"secretRef": {"name": CREDENTIALS_SECRET, "optional": True}}]
+"""envFrom; optional: a workload identity on the ServiceAccount needs no Secret."""
+REASON = re.compile("[A-Za-z][A-Za-z0-9]{0,127}")
+"""What may become a condition's reason; a Pod's words are not trusted further than that."""
+POD_UID = {"name": "KAIZEN_POD_UID", "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}}
+
+
+def variables(plain: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Environment variables, sorted, with the Pod's own uid."""
+    return [*({"name": name, "value": value} for name, value in sorted(plain.items())), POD_UID]
+
+
+def newest(pods: Sequence[Object]) -> Object | None:
+    """The Pod that was created last."""
+    return max(pods, key=lambda pod: str(pod["metadata"].get("creationTimestamp", "")), default=None)
+
+
+def waits_for(pod: Object) -> tuple[str, str] | None:
+    """What a Pod waits for before it can run: reason and message; None when it runs."""
+    status = pod.get("status", {})
+    for condition in status.get("conditions", ()):
+        if condition["type"] == "PodScheduled" and condition["status"] == "False":
+            return "Unschedulable", f"The Pod cannot be scheduled: {condition.get('message', '')}"
+    for container in status.get("containerStatuses", ()):
+        waiting = container.get("state", {}).get("waiting")
+        if waiting and waiting.get("reason") not in (None, "ContainerCreating", "PodInitializing", "CrashLoopBackOff"):
+            return str(waiting["reason"]), f"The Pod's container cannot start: {waiting.get('message', '')}"
+    return None
+
+
+def restarts(pod: Object) -> int:
+    """How often the containers of a Pod have been started again."""
+    return sum(int(container.get("restartCount", 0)) for container in pod.get("status", {}).get("containerStatuses", ()))
+
+
+def last_end(pod: Object, container: str) -> Mapping[str, Any] | None:
+    """The state in which a container of a Pod last ended; None when it never did."""
+    for one in pod.get("status", {}).get("containerStatuses", ()):
+        if one["name"] == container:
+            state: Mapping[str, Any] | None = one.get("state", {}).get("terminated") or one.get("lastState", {}).get("terminated")
+            return state
+    return None
+
+
+def said(state: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The JSON object that a container left; empty when it left something else."""
+    try:
+        said = json.loads(state.get("message") or "")
+    except (ValueError, RecursionError):
+        return {}
+    return said if isinstance(said, dict) else {}
