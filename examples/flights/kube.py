@@ -7,7 +7,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
@@ -133,12 +133,10 @@ def bucket(endpoint: str) -> Bucket:
     return Bucket(settings)
 
 
-def delete(bucket: Bucket, prefix: str) -> int:
-    """Delete everything below a prefix; returns how many objects that were."""
-    keys = [entry.key for entry in bucket.list(prefix)]
+def delete(bucket: Bucket, keys: Iterable[str]) -> None:
+    """Delete objects; the registry itself never does, so Bucket has no word for it."""
     for key in keys:
         bucket.call(partial(_delete, bucket.settings.name, bucket.settings.key(key)), key)
-    return len(keys)
 
 
 def _delete(name: str, key: str, client: Any) -> None:

@@ -16,6 +16,7 @@ import urllib.parse
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -91,6 +92,10 @@ class Client:
         """Status, answer and the version that made it."""
         return self._ask("POST", f"{self._path}/infer", json.dumps({"inputs": inputs}).encode())
 
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._connection.close()
+
     def _ask(self, method: str, path: str, body: bytes | None) -> tuple[int, dict[str, Any], str]:
         headers = {"Content-Type": "application/json"} if body else {}
         for last in (False, True):
@@ -154,20 +159,20 @@ def replay(
         stop: ends the replay early when it is set.
         report: is added to while the replay runs.
     """
-    wanted = _patiently(lambda: Client(url, model).describe(), patience)["inputs"]
+    with closing(Client(url, model)) as client:
+        wanted = _patiently(client.describe, patience)["inputs"]
     batches = [flights.slice(start, ROWS_A_REQUEST) for start in range(0, flights.num_rows, ROWS_A_REQUEST)]
     begun = time.monotonic()
     report = report or Report()
 
     def work(number: int) -> None:
-        client = Client(url, model)
-        for position in range(number, len(batches), connections):
-            if rows_a_second:
-                pause(begun + position * ROWS_A_REQUEST / rows_a_second - time.monotonic())
-            if stop and stop.is_set():
-                return
-            first = position * ROWS_A_REQUEST
-            report.add(_send(client, wanted, batches[position], first, patience))
+        with closing(Client(url, model)) as client:
+            for position in range(number, len(batches), connections):
+                if rows_a_second:
+                    pause(begun + position * ROWS_A_REQUEST / rows_a_second - time.monotonic())
+                if stop and stop.is_set():
+                    return
+                report.add(_send(client, wanted, batches[position], position * ROWS_A_REQUEST, patience))
 
     with ThreadPoolExecutor(connections) as threads:
         for _ in threads.map(work, range(connections)):

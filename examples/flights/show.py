@@ -128,7 +128,7 @@ def said(found: Object | None) -> str:
 def verdict(monitoring: Object) -> str:
     """The verdict on the newest span, and what it rests on."""
     kind, rows = monitoring["verdict"], monitoring["rows"]
-    words = f"verdict {kind} on {rows:,} requests' rows"
+    words = f"verdict {kind} on {rows:,} rows"
     if kind == "NotEnoughData":
         return f"{words}: fewer than drift.minimumRows"
     drifted = [one for one in monitoring.get("features", ()) if one["drifted"]]

@@ -112,7 +112,7 @@ def test_replay_of_the_training_period_starts_nothing(cluster: Cluster, namespac
 
 def test_failed_first_training_is_said_on_the_service_and_mended_by_an_edit(cluster: Cluster, namespace: str, lake: Lake) -> None:
     model = fresh_model()
-    wrong = service_stories.retraining(lake)
+    wrong = service_stories.retraining(lake, cooldownSeconds=3600)
     wrong["template"]["data"]["target"] = "latte"
     cluster.apply(service(model, training=wrong), namespace=namespace)
     body = cluster.wait_for("inferenceservice", SERVICE, namespace, "Ready", "Unknown", reason="WaitingForVersion", seconds=90)

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from kaizen import metrics
 from kaizen.cluster import events
 from kaizen.cluster.client import ApiError, Client, Conflict, NotFound
-from kaizen.cluster.store import Store, key_of
+from kaizen.cluster.store import Store, key_of, owner_of
 from kaizen.control.bucket import sentence
 from kaizen.control.children import Children, NameTaken, with_digest
 from kaizen.control.kinds import DECIDE
@@ -27,11 +27,27 @@ from kaizen.control.registry import Registry
 from kaizen.control.tenancy import ensure_tenant
 from kaizen.core.conditions import conclude, find
 from kaizen.core.objects import stable_service
-from kaizen.core.plan import Bucket, Key, Object, Observed, Plan, Promote, Ready, Retry, Settings, Terminal, Waiting
+from kaizen.core.plan import (
+    Bucket,
+    Key,
+    Object,
+    Observed,
+    Plan,
+    Promote,
+    Ready,
+    Retry,
+    Settings,
+    Skip,
+    StartTraining,
+    Terminal,
+    Waiting,
+)
 from kaizen.registry import store as registry_store
 from kaizen.registry.errors import BucketError
 
 NAME_TAKEN_SECONDS = 30.0
+TOLD = ("Healthy", "Ready", "RollingOut", "TrainingBlocked")
+"""Conditions whose transitions are events."""
 _log = logging.getLogger(__name__)
 
 
@@ -135,6 +151,13 @@ class Reconciler:
             raise
         except (BucketError, ApiError) as problem:
             return replace(plan, outcome=Retry("RegistryDelayed", sentence(problem)))
+        match plan.change:
+            case Promote(version=version, reason=reason):
+                await self._record(observed.owner, "Normal", "Promoted", f"Version {version} answers: {reason}.")
+            case Skip(version=version, action=action, reason=reason):
+                await self._record(observed.owner, "Warning", action, f"Version {version} is not followed: {reason.rstrip('.')}.")
+            case StartTraining(cause=cause):
+                await self._record(observed.owner, "Normal", "TrainingStarted", f"A TrainingJob is started: {cause}.")
         # Others of the model show or follow what was changed.
         for body in self._store.of_model(observed.namespace, plan.change.model):
             if body["kind"] in ("InferenceService", "ModelVersion"):
@@ -197,17 +220,29 @@ class Reconciler:
             "status": status,
         }
         self._store.put(await self._client.apply_status(body, owner))
+        if holder := owner_of(owner):
+            # The watch will show nothing that is not known by now, so nobody else tells whom it concerns.
+            self._queue.add(Key(holder["kind"], metadata["namespace"], holder["name"]))
         await self._tell(owner, before, status)
 
     async def _tell(self, owner: Object, before: Mapping[str, Any], status: Mapping[str, Any]) -> None:
-        """Record an event and a log line when the reason of Ready has changed."""
-        ready, old = find(status["conditions"], "Ready"), find(before.get("conditions", ()), "Ready")
-        if ready is None or (old is not None and (old["status"], old["reason"]) == (ready["status"], ready["reason"])):
-            return
-        kind = "Warning" if ready["status"] == "False" or find(status["conditions"], "Reconciling") else "Normal"
-        _log.info("%s: %s", ready["reason"], ready["message"], extra={"object": str(key_of(owner))})
+        """Record an event and a log line for each condition whose status or reason has changed."""
+        troubled = find(status["conditions"], "Reconciling") is not None
+        told: set[tuple[str, str]] = set()
+        for condition in status["conditions"]:
+            kind, reason, message = condition["type"], condition["reason"], condition["message"]
+            old = find(before.get("conditions", ()), kind)
+            same = old is not None and (old["status"], old["reason"]) == (condition["status"], reason)
+            if kind not in TOLD or same or (reason, message) in told:
+                continue
+            told.add((reason, message))
+            bad = condition["status"] == "False" or (kind == "Ready" and troubled)
+            await self._record(owner, "Warning" if bad else "Normal", reason, message)
+
+    async def _record(self, owner: Object, kind: str, reason: str, message: str) -> None:
+        _log.info("%s: %s", reason, message, extra={"object": str(key_of(owner))})
         try:
-            await events.record(self._client, owner, kind, ready["reason"], ready["message"])
+            await events.record(self._client, owner, kind, reason, message)
         except ApiError as problem:
             _log.info("an event was not recorded: %s", problem, extra={"object": str(key_of(owner))})
 

@@ -25,7 +25,7 @@ KEPT_JOBS = 10
 """Ended TrainingJobs of a service that are not deleted."""
 FIRST_RETRY_SECONDS = 60
 """After the first version's training failed, when the cooldown is longer: nothing answers meanwhile."""
-RECOUNT_SECONDS = (60, 600)
+RECOUNT_SECONDS = (30, 600)
 """New rows are counted again after a window's length, within these bounds."""
 
 
