@@ -284,7 +284,7 @@ def late_march(demo: Demo, service: kube.Forward, rivals: Mapping[str, Rival]) -
 def july(demo: Demo, service: kube.Forward, before: int) -> None:
     """The season changes: drift, a successor, its promotion."""
     tell = demo.tell
-    tell.section("April to June are added to the lake, and July is replayed: requests that the model never saw the like of")
+    tell.section("April to June reach the lake, and July is replayed: requests unlike all it learned from")
     fill_lake(demo, range(4, 7))
     training = demo.spec["spec"]["training"]
     flights = read("2013-07-01", "2013-08-01", demo.scratch)

@@ -11,7 +11,7 @@ from tests.support.objects import changed, inference_service, model_version, rec
 JOB, VERSION, SERVICE = training_job(), model_version(), inference_service()
 SOURCE = {"name": "weather", "uri": "s3://lake/weather/"}
 GATE = {"name": "no-worse", "metric": "log_loss", "againstProduction": {"worseByAtMost": 0.01}}
-TRAINED = inference_service(training={"template": recipe()})
+TRAINED = inference_service(training={"template": recipe(), "minimumNewRows": 0})
 
 REJECTED: dict[str, tuple[dict[str, Any], str]] = {
     "no estimator": (changed(JOB, "spec.estimator", None), "spec.estimator: Required value"),
@@ -115,6 +115,18 @@ REJECTED: dict[str, tuple[dict[str, Any], str]] = {
         "monitoring.drift.spanSeconds must be at least monitoring.windowSeconds",
     ),
     "unknown distance": (changed(SERVICE, "spec.monitoring.drift.distance", "Hellinger"), 'supported values: "PSI"'),
+    "span shorter than a day": (
+        changed(SERVICE, "spec.monitoring", {"drift": {"spanSeconds": 3600}}),
+        "monitoring.drift.spanSeconds must be at least 86400: parts of a day always differ from whole days",
+    ),
+    "new rows that nothing tells from old ones": (
+        changed(TRAINED, "spec.training.minimumNewRows", 100),
+        "training.minimumNewRows needs training.template.data.timestamp",
+    ),
+    "template with a field that would do nothing": (
+        changed(TRAINED, "spec.training.template.ttlSecondsAfterFinished", 60),
+        'unknown field "spec.training.template.ttlSecondsAfterFinished"',
+    ),
     "unknown trigger": (changed(TRAINED, "spec.training.triggers", ["Monday"]), 'supported values: "Initial", "DataDrift"'),
     "no trigger": (changed(TRAINED, "spec.training.triggers", []), "spec.training.triggers in body should have at least 1 items"),
     "trigger twice": (changed(TRAINED, "spec.training.triggers", ["Initial", "Initial"]), "Duplicate value"),

@@ -10,6 +10,7 @@ import pytest
 
 from kaizen.api.crd import crd
 from kaizen.api.kinds import INFERENCE_SERVICE, MODEL_VERSION, TRAINING_JOB, Kind
+from kaizen.api.training_job import MUTABLE_FIELDS
 from tests.support.cluster import Cluster, Rejected
 from tests.support.objects import changed, inference_service, model_version, training_job
 
@@ -36,6 +37,7 @@ FULL_RECIPE: dict[str, Any] = {
     "ttlSecondsAfterFinished": 60,
     "suspend": True,
 }
+TEMPLATE = {name: value for name, value in FULL_RECIPE.items() if name not in MUTABLE_FIELDS}
 FULL: dict[str, tuple[Kind, dict[str, Any]]] = {
     "TrainingJob": (TRAINING_JOB, training_job(**FULL_RECIPE)),
     "ModelVersion": (MODEL_VERSION, model_version()),
@@ -48,13 +50,13 @@ FULL: dict[str, tuple[Kind, dict[str, Any]]] = {
             monitoring={
                 "windowSeconds": 10,
                 "drift": {
-                    "distance": "PSI", "floor": 0.1, "spanSeconds": 60, "blockSeconds": 60, "minimumRows": 1,
+                    "distance": "PSI", "floor": 0.1, "spanSeconds": 60, "blockSeconds": 86400, "minimumRows": 1,
                     "context": ["temp"],
                 },
             },
             training={
-                "template": FULL_RECIPE, "triggers": ["Initial"], "minimumNewRows": 1, "consecutiveWindows": 1,
-                "cooldownSeconds": 1, "suspend": True,
+                "template": TEMPLATE, "triggers": ["Initial"], "minimumNewRows": 1, "consecutiveWindows": 1,
+                "cooldownSeconds": 1, "stopAfterFailures": 1, "suspend": True,
             },
         ),
     ),

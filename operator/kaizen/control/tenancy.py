@@ -1,7 +1,7 @@
 """What a namespace needs before Kaizen's Pods can run in it, made once and left to the platform team afterwards.
 
 ServiceAccounts are where a workload identity is attached.  The Secret exists only where one identity is shared by every
-namespace (bucket.singleTenant); elsewhere the platform team gives each namespace its own.
+namespace (the embedded server's); elsewhere the platform team gives each namespace its own.
 """
 
 from collections.abc import Mapping
