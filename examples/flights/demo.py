@@ -6,6 +6,7 @@ deleted first, nothing else is touched.
 """
 
 import argparse
+import http.client
 import json
 import os
 import shutil
@@ -513,7 +514,7 @@ def traffic(demo: Demo, service: kube.Forward, flights: pa.Table, *, again: bool
                 )  # fmt: skip
                 if over.is_set() or not again:
                     return
-        except (OSError, ValueError) as problem:
+        except (OSError, ValueError, http.client.HTTPException) as problem:
             problems.append(problem)
 
     thread = threading.Thread(target=send, daemon=True)

@@ -174,7 +174,7 @@ def metrics(job: Object, dataset: str) -> dict[str, float]:
     return {one["name"]: float(one["value"]) for one in found if one["dataset"] == dataset}
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class Event:
     """One line of the timeline."""
 
@@ -189,7 +189,10 @@ def moment(text: str) -> datetime:
 
 
 def events(service: Object, jobs: Iterable[Object], records: Iterable[Object]) -> list[Event]:
-    """What the cluster and the registry remember: TrainingJobs, the audit chain, and why each version was promoted."""
+    """What the cluster and the registry remember: TrainingJobs, the audit chain, and why each version was promoted.
+
+    In this order, not in that of time.
+    """
     found: list[Event] = []
     for job in jobs:
         status, name = job.get("status", {}), f"TrainingJob {job['metadata']['name']}"
@@ -210,12 +213,16 @@ def events(service: Object, jobs: Iterable[Object], records: Iterable[Object]) -
         if "version" in details:
             what += f", version {details['version']}"
         found.append(Event(moment(record["time"]), f"audit record {record['sequence']}", f"{what}: {reason}" if reason else what))
-    return sorted(found)
+    return found
 
 
 def timeline(found: Iterable[Event], began: datetime, width: int = 110) -> list[str]:
-    """A table of events, oldest first, by the time since the start."""
-    rows = [(elapsed((event.time - began).total_seconds()), event.source, event.what) for event in sorted(found)]
+    """A table of events, oldest first, by the time since the start.
+
+    The API and the registry tell whole seconds, so within one the order is that in which the events were given.
+    """
+    ordered = sorted(found, key=lambda event: event.time.replace(microsecond=0))
+    rows = [(elapsed((event.time - began).total_seconds()), event.source, event.what) for event in ordered]
     sources = max((len(source) for _, source, _ in rows), default=0)
     lines = []
     for time_, source, what in rows:

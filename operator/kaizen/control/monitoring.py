@@ -18,6 +18,7 @@ as many windows more as verdicts in a row are asked for) end one: of a service t
 
 import asyncio
 import json
+import logging
 from array import array
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 __all__ = ["Monitor"]
 
 Result = TypeVar("Result")
+_log = logging.getLogger(__name__)
 
 GRACE_SECONDS = 1.0
 """How long after a boundary of windows their servers are left to write them."""
@@ -187,7 +189,7 @@ class _Sum:
     broken: int = 0
     """Objects that are no windows."""
     example: str = ""
-    """The first of them and why, in a sentence."""
+    """Why the first of them is none, in a sentence."""
 
     @property
     def rows(self) -> int:
@@ -442,7 +444,9 @@ def _added(bucket: Bucket, place: _Place, shape: _Shape, chunk: Iterable[tuple[i
             continue
         except (ValueError, RecursionError) as problem:
             reason = str(problem)[:LONGEST_REASON].rstrip(".")
-            more = _Sum(None, frozenset({hash(one)}), 1, f"{place.base}{one.name}: {reason}.")
+            # Its key names a Pod, which is for the log: a status must not change with every Pod.
+            _log.warning("the window %s%s is left out: %s", place.base, one.name, reason)
+            more = _Sum(None, frozenset({hash(one)}), 1, f"{reason}.")
         found[start] = _joined(found.get(start, _Sum()), more)
     return found
 
@@ -455,7 +459,7 @@ def _packed(bucket: Bucket, place: _Place, shape: _Shape, one: _Object) -> "arra
     window = windows.from_json(json.loads(body))
     told = windows.key(window.service, window.start, window.version, window.source)
     if told != one.name:
-        raise ValueError(f"its content belongs under {told}")
+        raise ValueError("its content is that of another window than its key says")
     return shape.pack(window)
 
 
@@ -484,7 +488,7 @@ def _left_out(sums: Iterable[_Sum]) -> str | None:
     if not number:
         return None
     first = min(one.example for one in broken)
-    return f"1 window is left out: {first}" if number == 1 else f"{number} windows are left out, the first is {first}"
+    return f"1 window is left out: {first}" if number == 1 else f"{number} windows are left out, one because {first}"
 
 
 def _parsed(body: bytes, version: int) -> "tuple[Reference, _Shape]":

@@ -258,6 +258,9 @@ def _load(settings: Settings) -> _Loaded:
     try:
         fetch(bucket(origin), checked_prefix(origin.prefix), directory, settings.digest)
         return opened(directory)
+    except Refused as refused:
+        # A person knows the model by its place in the bucket, and each start fetches it to another directory.
+        raise Refused(refused.code, str(refused).replace(str(directory), settings.model)) from refused
     finally:
         remove(directory)
 
