@@ -48,7 +48,7 @@ KINDS = "inferenceservices,trainingjobs"
 PART_OF_LAKE = "lake/"
 DEMO_LABEL = "kaizen-demo"
 MARKER = "made-by-the-demo"
-UNTOLD_HEALTH = ("NoRequestsYet", "NotEnoughData")
+UNTOLD_HEALTH = ("NoRequests", "NotEnoughData")
 Rival = Engine | float
 """What else could answer: a model, or always the same number."""
 

@@ -234,7 +234,17 @@ def _reason(observed: Observed, spec: InferenceServiceSpec, target: RegistryEntr
         None,
     )
     why = "pinned by spec.version" if spec.version is not None else "the newest version that may serve"
-    return f"{why}, made by TrainingJob {made}" if made else why
+    return f"{why}, made by TrainingJob {made}{_cause(observed, spec, made)}" if made else why
+
+
+def _cause(observed: Observed, spec: InferenceServiceSpec, made: str) -> str:
+    """Why an automatic TrainingJob was started, as far as the record still knows."""
+    record = observed.model.record if observed.model else None
+    for job in (record.open, record.last) if record else ():
+        if job is not None and made == retraining.job_name(spec.model, job.number):
+            drifted = sorted(job.drift, key=lambda name: -job.drift[name])
+            return f" because of {job.cause}" + (f" ({_some(drifted)})" if drifted else "")
+    return ""
 
 
 def _outgoing(
@@ -323,18 +333,20 @@ def _conditions(
 def _health(watched: Watched | None) -> tuple[str, str, str]:
     """Monitoring's word: status, reason and message."""
     if watched is None or (watched.verdict is None and watched.problem is None):
-        return "Unknown", "NoRequestsYet", "No window of requests has been counted yet."
+        return "Unknown", "NoRequests", "There is nothing to judge: no requests were counted in the newest spans."
     if watched.verdict is None:
         return "Unknown", "NoVerdict", str(watched.problem)
     verdict, tail = watched.verdict, f" {watched.problem}" if watched.problem else ""
     if verdict.kind == "NotEnoughData":
         return "Unknown", "NotEnoughData", f"The newest span has too few rows for a verdict.{tail}"
     if verdict.kind == "Stable":
-        known = [feature.name for feature in verdict.features if feature.acknowledged]
-        answered = f" Drift that a retraining has answered: {_some(known)}." if known else ""
-        return "True", "Stable", f"The requests look like the training data.{answered}{tail}"
+        if known := [feature.name for feature in verdict.features if feature.acknowledged]:
+            message = f"Nothing new: {_some(known)} still differs from the training data, and a retraining has answered that."
+        else:
+            message = "The requests look like the training data."
+        return "True", "Stable", f"{message}{tail}"
     drifted = sorted((feature for feature in verdict.features if feature.drifted), key=lambda feature: -feature.distance)
-    words = _some([f"{feature.name} (PSI {feature.distance:.2g}, limit {feature.threshold:.2g})" for feature in drifted])
+    words = _some([f"{feature.name} (PSI {feature.distance:.3g}, limit {feature.threshold:.3g})" for feature in drifted])
     return "False", "DataDrift", f"Drifted from the training data: {words}.{tail}"
 
 
