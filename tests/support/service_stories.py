@@ -41,8 +41,9 @@ class Lake:
 
     def __init__(self, bucket: Bucket, namespace: str, directory: Path) -> None:
         self.bucket = bucket
-        self.uri = f"s3://kaizen/workloads/{namespace}/lake/"
-        self._prefix = f"workloads/{namespace}/lake/"
+        # Of this story alone: the bucket outlives namespaces, and the next run has one of the same name.
+        self._prefix = f"workloads/{namespace}/lake-{uuid.uuid4().hex[:8]}/"
+        self.uri = f"s3://kaizen/{self._prefix}"
         self._directory = directory
 
     def add(self, name: str, rows: pa.Table) -> None:
