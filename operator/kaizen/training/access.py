@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kaizen.api.training_job import DataSource
+from kaizen.api.training_data import DataSource
 from kaizen.registry.settings import BucketSettings
 from kaizen.training.errors import Failure
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from kaizen.api.training_job import Data
+from kaizen.api.training_data import Data
 from kaizen.training.access import Access
 from kaizen.training.errors import Failure
 from kaizen.training.ingest import open_query, quoted

@@ -11,7 +11,7 @@ import pandas as pd
 from sklearn.pipeline import Pipeline
 from threadpoolctl import threadpool_limits
 
-from kaizen.api.training_job import Data
+from kaizen.api.training_data import Data
 from kaizen.training.errors import Failure
 from kaizen.training.estimators import Choice, pipeline
 from kaizen.training.prepare import Rows

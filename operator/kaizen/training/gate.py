@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from kaizen.api.training_job import Gate
+from kaizen.api.training_gates import Gate
 from kaizen.serving.engine import runtime
 from kaizen.training.errors import Failure
 from kaizen.training.evaluate import BETTER_HIGHER, figures

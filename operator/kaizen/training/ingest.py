@@ -15,7 +15,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from kaizen.api.training_job import Data
+from kaizen.api.training_data import Data
 from kaizen.training.access import Access
 from kaizen.training.errors import Failure, nearest
 from kaizen.training.sources import SourceFile, SourceFiles, collect

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Literal
 
-from kaizen.api.training_job import DataSource
+from kaizen.api.training_data import DataSource
 from kaizen.registry import errors
 from kaizen.training.access import Access
 from kaizen.training.errors import Failure

@@ -11,7 +11,9 @@ import yaml
 from pydantic import Field, ValidationError
 
 from kaizen.api.base import API_VERSION
-from kaizen.api.training_job import CLASSIFICATION_METRICS, REGRESSION_METRICS, Data, DataSource, TrainingJobSpec
+from kaizen.api.metrics import FAIRNESS_METRICS, LATENCY_METRICS, model_metrics
+from kaizen.api.training_data import Data, DataSource
+from kaizen.api.training_job import TrainingJobSpec
 from kaizen.training.errors import Failure, nearest
 
 __all__ = ["LocalSpec", "check", "read_job", "read_spec"]
@@ -71,7 +73,7 @@ def read_spec(document: Mapping[str, Any], *, local: bool = False) -> TrainingJo
 def check(spec: TrainingJobSpec) -> None:
     """What CEL rules check on a cluster; raises Failure with the same sentences."""
     data = spec.data
-    metrics = CLASSIFICATION_METRICS if spec.task == "Classification" else REGRESSION_METRICS
+    metrics = (*model_metrics(spec.task), *FAIRNESS_METRICS, *LATENCY_METRICS)
     names = [source.name for source in data.sources]
     if len(set(names)) < len(names):
         raise _invalid("spec.data.sources must have different names")

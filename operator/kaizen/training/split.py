@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from kaizen.api.training_job import Data
+from kaizen.api.training_data import Data
 from kaizen.training.errors import Failure
 from kaizen.training.prepare import Rows, iso
 
