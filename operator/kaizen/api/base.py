@@ -106,6 +106,9 @@ class Metric(Status):
 
     name: Annotated[str, Field(max_length=64)]
     value: float
+    low: float | None = None
+    high: float | None = None
+    """Between low and high it lies by these rows."""
     dataset: Annotated[str, Field(max_length=64)]
     """The rows it was measured on."""
 
@@ -120,6 +123,8 @@ class GateResult(Status):
     outcome: Annotated[str, Field(max_length=64)]
     """Passed, Failed, Skipped (nothing serves yet) or NotComparable (too few new rows)."""
     value: float | None = None
+    low: float | None = None
+    high: float | None = None
     limit: float | None = None
     message: Annotated[str, Field(max_length=1024)] | None = None
 

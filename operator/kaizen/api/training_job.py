@@ -215,6 +215,7 @@ class SearchSummary(Status):
     """How many trials have ended, and how."""
 
     finished: int
+    """Also those that were pruned or failed."""
     pruned: int
     failed: int
     best: BestTrial | None = None
@@ -260,6 +261,8 @@ class TrainingJobStatus(BaseStatus):
     step: Annotated[str, Field(max_length=64)] | None = None
     progress: JobProgress | None = None
     search: SearchSummary | None = None
+    metric: Annotated[str, Field(max_length=128)] | None = None
+    """The figure to look at first, e.g. log_loss=0.412: on test rows, and during a search the best trial's."""
     metrics: Metrics | None = None
     gates: GateResults | None = None
     data: DataSummary | None = None

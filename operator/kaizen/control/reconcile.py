@@ -46,6 +46,10 @@ from kaizen.registry import store as registry_store
 from kaizen.registry.errors import BucketError
 
 NAME_TAKEN_SECONDS = 30.0
+REFUSED = (400, 422)
+"""What the API server answers to an object that cannot be."""
+REFUSED_SECONDS = 300.0
+"""Until it is tried again: what refused it may have been an admission policy."""
 TOLD = ("Healthy", "Ready", "RollingOut", "TrainingBlocked")
 """Conditions whose transitions are events."""
 _log = logging.getLogger(__name__)
@@ -79,7 +83,7 @@ class Reconciler:
         self._registry = Registry(bucket.in_thread, bucket.bucket)
         self._promotions = Promotions(client, self._registry, bucket.in_thread, bucket.bucket)
         self._monitor = Monitor(bucket.in_thread, bucket.bucket, self._registry.reference)
-        self._observation = Observation(store, self._registry, self._monitor, settings)
+        self._observation = Observation(store, self._registry, self._monitor, settings, client.newest_warning)
         self._recovered: set[str] = set()
         """Uids of InferenceServices whose open intents this process has looked for."""
 
@@ -202,6 +206,8 @@ class Reconciler:
         except (Conflict, NotFound):
             raise
         except ApiError as problem:
+            if problem.status in REFUSED:
+                return _refused(observed, plan, problem)
             return replace(plan, outcome=Retry("ApplyFailed", str(problem)), change=None)
         return plan
 
@@ -245,6 +251,14 @@ class Reconciler:
             await events.record(self._client, owner, kind, reason, message)
         except ApiError as problem:
             _log.info("an event was not recorded: %s", problem, extra={"object": str(key_of(owner))})
+
+
+def _refused(observed: Observed, plan: Plan, problem: ApiError) -> Plan:
+    """The API server will not have a child as it is, however often it is asked: only a person can change that."""
+    if observed.owner["kind"] == "TrainingJob" and observed.refused is None:
+        # Its spec never changes, so this is how it ends; the decision knows how to say that.
+        return replace(_decided(replace(observed, refused=str(problem)), datetime.now(UTC)), children=(), deletions=())
+    return replace(plan, outcome=Terminal("InvalidPod", str(problem), REFUSED_SECONDS), change=None)
 
 
 def _decided(observed: Observed, now: datetime) -> Plan:

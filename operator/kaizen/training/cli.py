@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kaizen.training.gate import Champion
+    from kaizen.training.gates import Champion
     from kaizen.training.job import Result
 
 __all__ = ["add_commands"]
@@ -62,12 +62,13 @@ def _run(parsed: argparse.Namespace, shown: Any) -> "Result":
         raise Failure("Package", "DirectoryNotEmpty", f"{out} holds something else than a model: name another directory")
     champion = _champion(parsed.champion) if parsed.champion else None
     from kaizen.training.access import Access
-    from kaizen.training.job import run
+    from kaizen.training.job import Surroundings, run
 
     out.parent.mkdir(parents=True, exist_ok=True)
     # Beside the target, so that the finished model takes its place in one step and a failed run leaves the old one alone.
     with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as scratch:
-        result = run(spec, Access.from_environment(os.environ), Path(scratch) / "model", shown, champion)
+        around = Surroundings(Access.from_environment(os.environ), shown, champion)
+        result = run(spec, around, Path(scratch) / "model")
         if out.exists():
             out.rename(Path(scratch) / "old")
         result.directory.rename(out)
@@ -76,7 +77,7 @@ def _run(parsed: argparse.Namespace, shown: Any) -> "Result":
 
 def _champion(directory: Path) -> "Champion":
     from kaizen.training.errors import Failure
-    from kaizen.training.gate import Champion
+    from kaizen.training.gates import Champion
     from kaizen.training.package import verify
 
     try:

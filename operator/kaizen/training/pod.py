@@ -17,17 +17,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kaizen.registry import errors, layout
+from kaizen.registry import errors, files, layout
 from kaizen.training.access import Access, bucket_from_environment
+from kaizen.training.attempt import Attempt
+from kaizen.training.environment import Meter, describe, run_document, trial_points
 from kaizen.training.errors import Failure
-from kaizen.training.progress import BucketProgress, LineProgress, Progress
+from kaizen.training.known import already_trained
+from kaizen.training.progress import STEPS, BucketProgress, LineProgress, Progress
 
 if TYPE_CHECKING:
+    from kaizen.api.training_job import TrainingJobSpec
     from kaizen.registry.store import Bucket
-    from kaizen.training.gate import Champion
-    from kaizen.training.job import Result
+    from kaizen.training.estimators import Choice
+    from kaizen.training.gates import Champion
+    from kaizen.training.job import Prepared, Result
+    from kaizen.training.study_server import Address
+    from kaizen.training.tracking import Tracker
+    from kaizen.training.trials import SearchProgress
+    from kaizen.training.tuning import Selection
 
-__all__ = ["end", "explain", "main", "say", "spec_from_environment"]
+__all__ = ["end", "explain", "main", "say"]
 
 TERMINATION_LOG = Path("/dev/termination-log")
 LONGEST_MESSAGE = 2000
@@ -35,62 +44,34 @@ LONGEST_MESSAGE = 2000
 UPLOADS = 8
 
 
-@dataclass(frozen=True)
-class Attempt:
-    """What the operator's Job tells its Pod."""
-
-    spec: Mapping[str, Any]
-    namespace: str
-    job: str
-    """Its uid."""
-    pod: str
-    """Its uid."""
-    champion: Mapping[str, Any] | None
-    """{version, digest} of what serves."""
-
-    @classmethod
-    def from_environment(cls, environment: Mapping[str, str]) -> "Attempt":
-        """Read KAIZEN_… variables; raises ValueError naming the first that is missing or broken."""
-        return cls(
-            spec_from_environment(environment),
-            _needed(environment, "KAIZEN_NAMESPACE"),
-            _needed(environment, "KAIZEN_JOB_UID"),
-            _needed(environment, "KAIZEN_POD_UID"),
-            _json("KAIZEN_CHAMPION", champion) if (champion := environment.get("KAIZEN_CHAMPION")) else None,
-        )
-
-
 def main(environment: Mapping[str, str] = os.environ) -> int:
     """Run the attempt; returns the exit code."""
-    progress: _Both | None = None
+    told: _Told | None = None
     try:
+        meter = Meter()
         attempt = Attempt.from_environment(environment)
         bucket = bucket_from_environment(environment)
-        prefix = layout.attempt(attempt.namespace, attempt.job, attempt.pod)
         lines = LineProgress(sys.stdout)
         if _is_done(bucket, attempt):
             lines.step("Done", "an earlier attempt has finished this run")
             return 0
-        progress = _Both(lines, BucketProgress(lambda body: _put_json(bucket, f"{prefix}progress.json", body)))
-        result = _train(attempt, bucket, Access.from_environment(environment), progress)
-        progress.upload()
-        digest = _upload(bucket, prefix, result)
-        _conclude(bucket, attempt, prefix, result, digest)
-        progress.close("Done")
-        lines.step("Done", f"{prefix}model/ {digest}")
+        if attempt.index and attempt.trained is not None:
+            lines.step("Done", "the Pod of rank 0 judges the model")
+            return 0
+        prefix = layout.attempt(attempt.namespace, attempt.job, attempt.pod)
+        told = _Told(lines)
+        told.step("Ingest", "starting")
+        if attempt.index:
+            return _work(attempt, environment, told)
+        told.add(BucketProgress(lambda body: _put_json(bucket, f"{prefix}progress.json", body)))
+        _run(_Here(attempt, bucket, environment, prefix, meter, told))
+        told.close("Done")
         return 0
     except Exception as problem:
-        exit_code = end(environment, explain(problem, progress.current if progress else "Ingest", begun=progress is not None))
-        if progress is not None:
-            progress.close()
+        exit_code = end(environment, explain(problem, told.current if told else "Ingest", begun=told is not None))
+        if told is not None:
+            told.close()
         return exit_code
-
-
-def spec_from_environment(environment: Mapping[str, str]) -> Mapping[str, Any]:
-    """The spec that the Pod was told; raises ValueError naming the variable that is missing or broken."""
-    text = environment.get("KAIZEN_SPEC") or Path(_needed(environment, "KAIZEN_SPEC_FILE")).read_text(encoding="utf-8")
-    spec: Mapping[str, Any] = _json("KAIZEN_SPEC", text)
-    return spec
 
 
 def explain(problem: Exception, step: str, *, begun: bool) -> Failure:
@@ -125,16 +106,20 @@ def say(environment: Mapping[str, str], document: Mapping[str, Any]) -> None:
     Path(environment.get("KAIZEN_TERMINATION_LOG") or TERMINATION_LOG).write_text(json.dumps(document), encoding="utf-8")
 
 
-class _Both:
-    """Tells the log and the bucket, and knows the step."""
+class _Told:
+    """Tells the log, and whoever is added, and knows the step."""
 
-    def __init__(self, lines: LineProgress, bucket: BucketProgress) -> None:
-        self._all: tuple[Progress, ...] = (lines, bucket)
-        self._bucket = bucket
+    def __init__(self, lines: LineProgress) -> None:
+        self._all: list[Progress] = [lines]
+        self._bucket: BucketProgress | None = None
         self.current = "Ingest"
 
+    def add(self, bucket: BucketProgress) -> None:
+        self._bucket = bucket
+        self._all.append(bucket)
+
     def step(self, name: str, message: str = "") -> None:
-        self.current = name
+        self.current = name if name in STEPS else self.current
         for one in self._all:
             one.step(name, message)
 
@@ -142,39 +127,181 @@ class _Both:
         for one in self._all:
             one.metric(name, value, dataset)
 
-    def upload(self) -> None:
-        """The model is being written to the bucket."""
-        self.step("Package", "writing to the bucket")
+    def data(self, summary: Mapping[str, Any]) -> None:
+        for one in self._all:
+            one.data(summary)
+
+    def search(self, progress: "SearchProgress") -> None:
+        for one in self._all:
+            one.search(progress)
 
     def close(self, step: str | None = None) -> None:
-        self._bucket.close(step)
+        if self._bucket is not None:
+            self._bucket.close(step)
 
 
-def _train(attempt: Attempt, bucket: "Bucket", access: Access, progress: Progress) -> "Result":
-    progress.step("Ingest", "starting")
+@dataclass(frozen=True)
+class _Here:
+    """Everything that an attempt has at hand."""
+
+    attempt: Attempt
+    bucket: "Bucket"
+    environment: Mapping[str, str]
+    prefix: str
+    meter: Meter
+    told: _Told
+
+
+def _run(here: _Here) -> None:
+    """From the data to run.json.  Raises Failure, BucketError."""
     # Imported late: the first progress is written before scikit-learn is loaded.
-    from kaizen.training.job import run
+    from kaizen.training.job import AlreadyTrained, Surroundings, chosen, prepare_run, run
     from kaizen.training.spec import read_spec
+    from kaizen.training.trained import read_model
 
-    directory = Path(tempfile.mkdtemp(prefix="kaizen-run-"))
-    champion = _champion(attempt, bucket, directory / "champion")
-    return run(read_spec(attempt.spec), access, directory / "model", progress, champion)
+    attempt, scratch = here.attempt, Path(tempfile.mkdtemp(prefix="kaizen-run-"))
+    spec, access = read_spec(attempt.spec), Access.from_environment(here.environment)
+    table = None
+    if attempt.prepared is not None:
+        from kaizen.training.container import load_table
+
+        table, _ = load_table(attempt.prepared)
+    champion, anchors = _champions(here, scratch)
+    around = Surroundings(
+        access,
+        here.told,
+        champion,
+        anchors,
+        lambda choice, prepared: _searched(here, spec, choice, prepared, scratch),
+        lambda data, code: already_trained(here.environment, data, code),
+        attempt.facts(),
+    )
+    tracker = _tracker(here, spec, access)
+    try:
+        model = choice = None
+        if attempt.trained is None:
+            choice = chosen(spec, access, scratch)
+        prepared = prepare_run(spec, around, scratch, table)
+        if attempt.trained is not None:
+            here.told.step("Train", "reading the container's model")
+            model = read_model(attempt.trained)
+        result = run(spec, around, scratch / "model", prepared, model, choice)
+    except AlreadyTrained as same:
+        _conclude(here, {"alreadyTrained": dict(same.version)})
+        here.told.step("Done", str(same))
+        if tracker is not None:
+            tracker.close("FINISHED")
+        return
+    except BaseException:
+        if tracker is not None:
+            tracker.close("FAILED")
+        raise
+    here.told.step("Package", "writing to the bucket")
+    document = _document(here, result)
+    digest = _upload(here, result)
+    _conclude(
+        here,
+        {**document, "model": f"{here.prefix}model/", "digest": digest, "gatesPassed": result.gates_passed},
+    )
+    if tracker is not None:
+        if result.selection is not None:
+            tracker.trials(result.selection.trials, result.selection.metric, result.selection.direction)
+        tracker.result(result.manifest, document, digest)
+        tracker.close("FINISHED")
+    here.told.step("Done", f"{here.prefix}model/ {digest}")
 
 
-def _champion(attempt: Attempt, bucket: "Bucket", directory: Path) -> "Champion | None":
-    """The serving version's files, verified.  Raises Failure."""
-    if attempt.champion is None:
+def _work(attempt: Attempt, environment: Mapping[str, str], told: _Told) -> int:
+    """A further Pod of a search: trials, until index 0 says that there are no more."""
+    from kaizen.training.job import Surroundings, chosen, prepare_run
+    from kaizen.training.spec import read_spec
+    from kaizen.training.worker import work
+
+    scratch = Path(tempfile.mkdtemp(prefix="kaizen-run-"))
+    spec, access = read_spec(attempt.spec), Access.from_environment(environment)
+    assert spec.search is not None
+    choice = chosen(spec, access, scratch)
+    prepared = prepare_run(spec, Surroundings(access, told), scratch)
+    told.step("Tune", "waiting for index 0")
+    work(choice, prepared.parts.train, spec.data, spec.search, _address(attempt), attempt.index, told.search)
+    told.step("Done", "the search has ended")
+    return 0
+
+
+def _searched(here: _Here, spec: "TrainingJobSpec", choice: "Choice", prepared: "Prepared", scratch: Path) -> "Selection":
+    from kaizen.training.job import default_search
+    from kaizen.training.tuning import tune
+
+    search = spec.search or default_search()
+    address = None if here.attempt.study is None else _address(here.attempt)
+    store = _Study(here.bucket, f"{layout.run(here.attempt.namespace, here.attempt.job)}study.sqlite")
+    return tune(
+        choice, prepared.parts.train, spec.data, search, here.told.search, store, scratch=scratch, address=address
+    )  # fmt: skip
+
+
+def _address(attempt: Attempt) -> "Address":
+    from kaizen.training.study_server import Address
+
+    assert attempt.study is not None
+    return Address(*attempt.study, token=attempt.job)
+
+
+@dataclass(frozen=True)
+class _Study:
+    """The study's file in the bucket, where the next attempt finds it."""
+
+    bucket: "Bucket"
+    key: str
+
+    def save(self, content: bytes) -> None:
+        self.bucket.put(self.key, content)
+
+    def load(self) -> bytes | None:
+        try:
+            return self.bucket.get(self.key)[0]
+        except errors.Missing:
+            return None
+
+
+def _tracker(here: _Here, spec: "TrainingJobSpec", access: Access) -> "Tracker | None":
+    if spec.tracking is None:
         return None
-    from kaizen.training.gate import Champion
+    from kaizen.training.tracking import Subject, Tracker
+
+    attempt = here.attempt
+    name = str(attempt.lineage.get("trainingJob") or attempt.job)
+    uri = f"s3://{here.bucket.settings.name}/{here.bucket.settings.key(here.prefix)}"
+    subject = Subject(attempt.namespace, attempt.job, name, spec.model, spec.task, uri)
+    return Tracker.open(spec.tracking.mlflow, access, subject)
+
+
+def _champions(here: _Here, scratch: Path) -> "tuple[Champion | None, list[Champion]]":
+    """What serves and what served, their files verified; an old one whose files are broken is left out.  Raises Failure."""
+    attempt, gated = here.attempt, any(gate.get("againstProduction") is not None for gate in here.attempt.spec.get("gates", ()))
+    champion = None if attempt.champion is None else _champion(here, attempt.champion, scratch)
+    anchors = []
+    for one in attempt.anchors if gated else ():
+        try:
+            anchors.append(_champion(here, one, scratch))
+        except Failure as problem:
+            print(f"{problem.message}: it is left out", file=sys.stderr, flush=True)
+    return champion, anchors
+
+
+def _champion(here: _Here, one: Mapping[str, Any], scratch: Path) -> "Champion":
+    """A version's files, verified.  Raises Failure."""
+    from kaizen.training.gates import Champion
     from kaizen.training.package import verify
 
-    number, digest = int(attempt.champion["version"]), str(attempt.champion["digest"])
-    prefix = layout.version(attempt.namespace, str(attempt.spec["model"]), number)
+    number, digest = int(one["version"]), str(one["digest"])
+    directory = scratch / f"version-{number}"
+    prefix = layout.version(here.attempt.namespace, str(here.attempt.spec["model"]), number)
     try:
-        for entry in bucket.list(prefix):
+        for entry in here.bucket.list(prefix):
             path = directory / entry.key.removeprefix(prefix)
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(bucket.get(entry.key)[0])
+            files.download(here.bucket, entry.key, path)
         verify(directory, digest)
         return Champion.open(directory, f"version {number}", digest)
     except (ValueError, OSError) as problem:
@@ -191,45 +318,56 @@ def _is_done(bucket: "Bucket", attempt: Attempt) -> bool:
     return True
 
 
-def _upload(bucket: "Bucket", prefix: str, result: "Result") -> str:
-    """The model directory into the bucket, its manifest last; returns the manifest's digest."""
+def _document(here: _Here, result: "Result") -> dict[str, Any]:
+    """What run.json says of how it was made."""
+    selection = result.selection
+    points = [] if selection is None else trial_points(selection.trials, selection.metric)
+    if here.attempt.metrics is not None:
+        from kaizen.training.trained import read_metrics
+
+        points += [point.to_json() for point in read_metrics(here.attempt.metrics).points]
+    described = describe(here.environment)
+    return run_document(result.manifest, here.meter.read(), described, str(result.manifest["codeDigest"]), points)
+
+
+def _upload(here: _Here, result: "Result") -> str:
+    """Datasets and the model directory into the bucket, its manifest last; returns the manifest's digest."""
+    bucket, prefix = here.bucket, here.prefix
     metrics = "".join(json.dumps(metric) + "\n" for metric in result.manifest["metrics"])
     bucket.put(f"{prefix}metrics.jsonl", metrics.encode(), "application/jsonl")
+    _upload_dataset(here, result)
     paths = [file["path"] for file in result.manifest["files"]]
     with ThreadPoolExecutor(UPLOADS) as threads:
-        list(threads.map(lambda path: bucket.put(f"{prefix}model/{path}", (result.directory / path).read_bytes()), paths))
+        list(threads.map(lambda path: files.upload(bucket, result.directory / path, f"{prefix}model/{path}"), paths))
     body = (result.directory / layout.MANIFEST).read_bytes()
     _put_json(bucket, f"{prefix}model/{layout.MANIFEST}", body)
     return f"sha256:{hashlib.sha256(body).hexdigest()}"
 
 
-def _conclude(bucket: "Bucket", attempt: Attempt, prefix: str, result: "Result", digest: str) -> None:
+def _upload_dataset(here: _Here, result: "Result") -> None:
+    """What is kept of the data, once for the same data; croissant.json last."""
+    from kaizen.training.croissant import About
+    from kaizen.training.dataset import write_dataset
+
+    spec, prepared = here.attempt.spec, result.prepared
+    prefix = layout.dataset(here.attempt.namespace, prepared.table.digest)
+    directory = result.directory.parent / "dataset"
+    directory.mkdir(exist_ok=True)
+    data = result.spec.data
+    uri = f"s3://{here.bucket.settings.name}/{here.bucket.settings.key(prefix)}"
+    about = About(f"{spec['model']}-data", uri, here.attempt.namespace, time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
+    for name in write_dataset(directory, prepared.table, prepared.statistics, data, about):
+        files.upload(here.bucket, directory / name, f"{prefix}{name}")
+
+
+def _conclude(here: _Here, found: Mapping[str, Any]) -> None:
     """Name this attempt as the one that counts, unless another one was first."""
-    outcome = {
-        "format": 1,
-        "pod": attempt.pod,
-        "model": f"{prefix}model/",
-        "digest": digest,
-        "gatesPassed": result.gates_passed,
-        "completionTime": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-    }
+    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    outcome = {**found, "format": 1, "pod": here.attempt.pod, "completionTime": now}
     try:
-        bucket.create(layout.run_outcome(attempt.namespace, attempt.job), outcome)
+        here.bucket.create(layout.run_outcome(here.attempt.namespace, here.attempt.job), outcome)
     except errors.Conflict:
         print("another attempt was first", flush=True)
-
-
-def _needed(environment: Mapping[str, str], name: str) -> str:
-    if not (value := environment.get(name)):
-        raise ValueError(f"The environment variable {name} is not set; the TrainingJob's Pod has it.")
-    return value
-
-
-def _json(name: str, text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError as problem:
-        raise ValueError(f"The environment variable {name} is not JSON.") from problem
 
 
 def _put_json(bucket: "Bucket", key: str, body: bytes) -> None:
