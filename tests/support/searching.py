@@ -18,7 +18,7 @@ from kaizen.training.prepare import prepare
 from kaizen.training.tuning import tune
 from tests.support import training
 
-TRIALS = 18
+TRIALS = 14
 
 
 class FileStore:

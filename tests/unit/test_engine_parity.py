@@ -159,3 +159,23 @@ def test_trees_of_an_earlier_attempt_do_not_stay(tmp_path: Path) -> None:
     (tmp_path / TREES_FILE).write_bytes(b"old")
     parity.build(pipeline, frame, tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [ENGINE_FILE]
+
+
+def test_dates_travel_as_texts_and_are_answered_by_scikit_learn(tmp_path: Path) -> None:
+    from kaizen.api.training_job import Estimator
+    from kaizen.training.estimators import choose
+
+    days = pd.Series(pd.date_range("2026-01-01", periods=80, freq="7h"), dtype="datetime64[us]")
+    frame = pd.DataFrame({"day": days, "n": np.arange(80.0)})
+    pipeline = choose(Estimator(name="HistGradientBoostingClassifier"), "Classification").pipeline(frame)
+    pipeline.fit(frame, days.dt.hour >= 12)
+    built = parity.build(pipeline, frame, tmp_path)
+    assert (built.kind, built.reason) == ("sklearn", "FunctionTransformer with a function is not compiled")
+    skops.io.dump(pipeline, tmp_path / MODEL_FILE)
+    engine = runtime.load(tmp_path)
+    assert [(one.name, one.datatype, one.nullable) for one in engine.inputs] == [("day", "BYTES", True), ("n", "FP64", True)]
+    texts = [moment.isoformat() for moment in days]
+    answer = engine.predict(engine.columns({"day": texts, "n": frame["n"].to_numpy()}), 80)
+    assert answer.labels == pipeline.predict(frame).tolist()
+    with pytest.raises(Refused, match="input 'day' must be a date and time as 2026-11-21T08:30:00"):
+        engine.predict(engine.columns({"day": ["yesterday"], "n": [1.0]}), 1)

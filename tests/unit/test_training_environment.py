@@ -2,6 +2,7 @@
 
 import json
 import math
+import resource
 import shutil
 import subprocess
 import sys
@@ -94,7 +95,7 @@ def test_a_description_leaves_out_what_is_unknown(tmp_path: Path) -> None:
 
 def test_the_meter_counts_this_process_and_its_children() -> None:
     times = iter([100.0, 107.5])
-    read = Meter(lambda: next(times), lambda who: (2.0, 1000) if who == environment.resource.RUSAGE_SELF else (0.5, 300)).read()
+    read = Meter(lambda: next(times), lambda who: (2.0, 1000) if who == resource.RUSAGE_SELF else (0.5, 300)).read()
     assert read == Usage(7.5, 2.5, 1000, 300)
     before = Meter().read()
     block = bytearray(64 << 20)

@@ -229,8 +229,22 @@ def test_shap_of_very_many_columns_is_permutation_importance() -> None:
     found = explain(made, rows_of(frame, np.array([0, 1, 0, 1])), "Classification", "SHAP")
     assert found.method == "Permutation"
     assert "at most 500 columns" in found.message
-    assert len(found.importances) == 501
+    assert len(found.importances) == 300
     assert len(found.to_json()["importance"]) == 50
+
+
+def test_the_one_column_of_very_many_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kaizen.training.explain.MOST_COLUMNS", 10)
+    monkeypatch.setattr("kaizen.training.explain.BLOCKS", 8)
+    frame = pd.DataFrame(np.random.default_rng(0).normal(size=(60, 50)), columns=[f"c{place}" for place in range(50)])
+    target = 5 * frame["c37"].to_numpy()
+    model = LinearRegression().fit(frame, target)
+    model.coef_ = np.where(np.arange(50) == 37, 5.0, 0.0)
+    found = explain(model, rows_of(frame, target), "Regression", "Permutation")
+    assert found.importances[0].column == "c37"
+    assert found.importances[0].value > 1
+    assert {one.value for one in found.importances[1:]} == {0.0}
+    assert (len(found.importances), "of 50 columns the 10" in found.message) == (10, True)
 
 
 @pytest.mark.parametrize("empty", [True, False])

@@ -134,7 +134,7 @@ def test_the_same_data_and_parameters_make_the_same_model(
     assert "? no-worse: NotComparable, 0 test rows are new to" in printed.out
     assert printed.out.endswith(f"Try it:  kaizen serve {tmp_path}/model\n")
     steps = [line.split("] ")[1].split(":")[0] for line in printed.err.splitlines()]
-    assert list(dict.fromkeys(steps)) == [step for step in STEPS if step not in ("Tune", "Train")]
+    assert list(dict.fromkeys(steps)) == [step for step in STEPS if step not in ("Tuning", "Train")]
 
 
 BAD: dict[str, tuple[str, str]] = {

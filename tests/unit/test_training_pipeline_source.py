@@ -221,8 +221,8 @@ def test_no_text_of_the_spec_can_break_the_file() -> None:
     assert "# by this query in DuckDB's SQL:\n#   SELECT" in program
 
 
-SMALL = {"MLPClassifier": {"max_iter": 20}, "MLPRegressor": {"max_iter": 20}}
-NEEDS = {
+SMALL: dict[str, Any] = {"MLPClassifier": {"max_iter": 20}, "MLPRegressor": {"max_iter": 20}}
+NEEDS: dict[str, Any] = {
     "QuadraticDiscriminantAnalysis": {"solver": "eigen", "shrinkage": 0.5, "reg_param": 0.0},
     "OneVsRestClassifier": {"estimator": {"name": "LogisticRegression"}},
     "OneVsOneClassifier": {"estimator": {"name": "GaussianNB"}},
@@ -231,7 +231,7 @@ NEEDS = {
     "HistGradientBoostingClassifier": {"max_iter": 5, "early_stopping": True},
     "LGBMRegressor": {"n_estimators": 30, "early_stopping_rounds": 2},
     "XGBClassifier": {"n_estimators": 30, "early_stopping_rounds": 2},
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", CATALOGUE)

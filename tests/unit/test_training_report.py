@@ -30,7 +30,7 @@ from kaizen.training.verdict import compared, verdict
 from kaizen.training.weak import slice_metric, weak_spots
 
 HOSTILE = "</svg><script>alert(1)</script><img src=x onerror=alert(2)>\"' $\\frac{a}{b}$ &amp; ]]> #0072b2 \u202egnp\x00\x1b"
-DATA = Data.model_validate({"sources": [{"name": "d", "uri": "d.csv"}], "target": "late"})
+DATA = Data.model_validate({"sources": [{"name": "d", "uri": "s3://lake/d.csv"}], "target": "late"})
 VOID = {"meta", "br", "img", "link", "input", "hr"}
 PASSED = {
     "name": "good",
@@ -336,9 +336,8 @@ def test_weak_spots_are_the_worst_parts_first() -> None:
     draw = np.random.default_rng(0)
     carrier = np.repeat(["UA", "AA", "OO", "XX"], [700, 700, 700, 20])
     target = draw.integers(0, 2, len(carrier)).astype(np.bool_)
-    scores = np.where(
-        carrier == "OO", draw.uniform(size=len(carrier)), 0.3 + 0.4 * target + 0.2 * draw.uniform(size=len(carrier))
-    )
+    chance, known = draw.uniform(size=len(carrier)), 0.3 + 0.4 * target
+    scores = np.where(carrier == "OO", chance, known + 0.2 * chance)
     frame = pd.DataFrame({"carrier": pd.Series(carrier.astype(object), dtype=object), "same": 1.0})
     test = Rows(frame, {}, target, None, frame, pd.DataFrame(index=frame.index))
     parts = Parts("Random", test.take(np.arange(10)), test, None)
@@ -352,7 +351,8 @@ def test_weak_spots_are_the_worst_parts_first() -> None:
 
 
 def test_a_plain_run_does_not_pay_for_what_it_does_not_use() -> None:
-    code = "import sys, kaizen.training.report, kaizen.training.card; print(sorted({'matplotlib', 'shap', 'optuna'} & set(sys.modules)))"
+    late = "{'matplotlib', 'shap', 'optuna', 'lightgbm', 'xgboost'}"
+    code = f"import sys, kaizen.training.report, kaizen.training.card; print(sorted({late} & set(sys.modules)))"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     made = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert made.stdout.strip() == "[]"

@@ -145,7 +145,7 @@ def test_a_version_of_the_registry(
     manifest = json.loads((home / "model" / "manifest.json").read_bytes())
     manifest["recipe"]["data"]["sources"][0]["uri"] = str(tmp_path / "lake")
     bucket.put(layout.manifest("flights", "flight-delay", 3), json.dumps(manifest).encode())
-    kept = f"{layout.workloads('flights')}datasets/{manifest['dataDigest']}/"
+    kept = layout.dataset("flights", manifest["dataDigest"])
 
     def keep(snapshot: str) -> None:
         spec = training.spec(tmp_path / "lake", data={"snapshot": snapshot})

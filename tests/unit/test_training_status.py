@@ -215,6 +215,17 @@ def test_who_is_asked_for_trouble(one: dict[str, Any], pods: list[dict[str, Any]
     assert (about and about["kind"]) == expected
 
 
+@pytest.mark.parametrize(("waiting", "expected"), [(0, "Unschedulable"), (1, "Running")], ids=["index 0", "a worker"])
+def test_search_waits_for_index_0_alone(waiting: int, expected: str) -> None:
+    unschedulable = {"type": "PodScheduled", "status": "False", "message": "0/1 nodes are available"}
+    members = [pod("trainer", index=index) for index in (0, 1)]
+    for index, one in enumerate(members):
+        one["status"] = {"phase": "Pending", "conditions": [unschedulable]} if index == waiting else {"phase": "Running"}
+    assert training_job.decide(observed(job(), *members, search=SEARCH), NOW).outcome.reason == expected
+    own_code: dict[str, Any] = {"estimator": None, "container": {"image": "mine", "replicas": 2}}
+    assert training_job.decide(observed(job(), *members, **own_code), NOW).outcome.reason == "Unschedulable"
+
+
 WARNINGS = {
     'MountVolume.SetUp failed for volume "secret-0" : secret "lake" not found': (
         "SecretMissing", "The Secret lake does not exist: create it, and the run begins."

@@ -144,7 +144,9 @@ def test_a_run_as_mlflow_shows_it(tracking: Tracking, capsys: pytest.CaptureFixt
         Trial(3, "Complete", 0.5, {"alpha": 0.5}),
     ]
     told.trials(trials, "log_loss")
-    told.result(MANIFEST, DOCUMENT, "sha256:m")
+    told.metric("log_loss", 0.5, "test")
+    again = [{"name": "search/log_loss", "step": 0, "value": 0.6}]
+    told.result(MANIFEST, {**DOCUMENT, "metricsOverTime": again}, "sha256:m")
     told.close("FINISHED", 60)
     assert capsys.readouterr().err == ""
     (run,) = tracking.runs("flights", kaizen_job="job-1")
@@ -162,6 +164,7 @@ def test_a_run_as_mlflow_shows_it(tracking: Tracking, capsys: pytest.CaptureFixt
     history = tracking.history(run["info"]["run_id"], "train/loss")
     assert history == [(step, 1 / (step + 1)) for step in range(1500)]
     assert tracking.history(run["info"]["run_id"], "search/log_loss") == [(0, 0.6), (3, 0.5)]
+    assert tracking.history(run["info"]["run_id"], "test/log_loss") == [(0, 0.5)]
     children = {
         pairs(child, "tags")["kaizen.trial"]: child
         for child in tracking.runs("flights", mlflow_parentRunId=run["info"]["run_id"])
@@ -239,7 +242,8 @@ def test_wrong_credentials_are_one_line_and_no_wait(tracking: Tracking, tmp_path
     (tmp_path / "mlflow").mkdir()
     (tmp_path / "mlflow" / "username").write_text("admin\n")
     (tmp_path / "mlflow" / "password").write_text("wrong\n")
-    access, warned = Access(None, secrets=tmp_path), []
+    access = Access(None, secrets=tmp_path)
+    warned: list[str] = []
     told = Tracker.open(MLflow(uri=tracking.uri, experiment="flights", secret_name="mlflow"), access, subject("job-5"))
     told._warn = warned.append
     told.metric("log_loss", 0.5, "test")
@@ -273,7 +277,8 @@ def test_a_secret_that_is_not_there_is_a_warning(tmp_path: Path, capsys: pytest.
 class Answers(http.server.BaseHTTPRequestHandler):
     """Says what it is told to say, and remembers what it was asked."""
 
-    status, body, headers_more = 500, b"{}", {}
+    status, body = 500, b"{}"
+    headers_more: Mapping[str, str] = {}
     asked: list[tuple[str, str | None]] = []
 
     def _answer(self) -> None:

@@ -60,8 +60,8 @@ class Observation:
 
     async def _troubled(self, observed: Observed, now: datetime) -> str | None:
         """Why nothing begins; asked of the API server only while nothing does."""
-        job = jobs.own_job(observed.children)
-        about = jobs.may_be_troubled(job, observed.children, now) if job is not None else None
+        job, together = jobs.own_job(observed.children), "container" in observed.owner["spec"]
+        about = jobs.may_be_troubled(job, observed.children, now, together=together) if job is not None else None
         if about is None:
             return None
         try:

@@ -219,25 +219,23 @@ def counted(job: Object, children: Sequence[Object]) -> Counted | None:
     return _answer(succeeded, at)
 
 
-def waits_for(children: Sequence[Object]) -> tuple[str, str] | None:
-    """What the newest Pod waits for before it can run: reason and message; None when it runs."""
-    newest = pods.newest(_pods(children))
-    return None if newest is None else pods.waits_for(newest)
+def waits_for(children: Sequence[Object], *, together: bool = True) -> tuple[str, str] | None:
+    """What a member's newest Pod waits for before it can run: reason and message; None when all run.
+
+    Where the members do not work `together`, only index 0 counts: the others may come when they can.
+    """
+    return next((why for pod in _newest(children, together=together) if (why := pods.waits_for(pod))), None)
 
 
-def may_be_troubled(job: Object, children: Sequence[Object], now: datetime) -> Object | None:
+def may_be_troubled(job: Object, children: Sequence[Object], now: datetime, *, together: bool = True) -> Object | None:
     """What to look for warnings about: a Job that makes no Pods, or a Pod that does not begin; None when all goes well."""
     began = job.get("status", {}).get("startTime") or job["metadata"].get("creationTimestamp")
     if is_over(job) or job["spec"].get("suspend") or not began:
         return None
     if (now - datetime.fromisoformat(str(began))).total_seconds() < PATIENCE_SECONDS:
         return None
-    pod = pods.newest(_pods(children))
-    if pod is None:
-        return job
-    statuses = pod.get("status", {}).get("initContainerStatuses") or pod.get("status", {}).get("containerStatuses") or ()
-    begun = any(state in one.get("state", {}) for one in statuses for state in ("running", "terminated"))
-    return None if begun or pod.get("status", {}).get("phase", "Pending") != "Pending" else pod
+    newest = _newest(children, together=together)
+    return next((pod for pod in newest if not _has_begun(pod)), None) if newest else job
 
 
 def trouble(warning: str) -> tuple[str, str]:
@@ -267,6 +265,22 @@ def _is_time(value: Any) -> bool:
 
 def _pods(children: Sequence[Object]) -> list[Object]:
     return [child for child in children if child["kind"] == "Pod"]
+
+
+def _newest(children: Sequence[Object], *, together: bool) -> list[Object]:
+    """The newest Pod of each index, or of index 0; of a Job without indexes, the newest of all."""
+    members = dict[int | None, list[Object]]()
+    for pod in _pods(children):
+        members.setdefault(distributed.index_of(pod), []).append(pod)
+    chosen = [found for index, found in members.items() if together or not index]
+    return [newest for found in chosen if (newest := pods.newest(found)) is not None]
+
+
+def _has_begun(pod: Object) -> bool:
+    status = pod.get("status", {})
+    statuses = status.get("initContainerStatuses") or status.get("containerStatuses") or ()
+    begun = any(state in one.get("state", {}) for one in statuses for state in ("running", "terminated"))
+    return begun or status.get("phase", "Pending") != "Pending"
 
 
 def _controls(job: Object, pod: Object) -> bool:

@@ -110,7 +110,7 @@ def _goes_on(observed: Observed, spec: TrainingJobSpec, run: Run, job: Object) -
         return replace(_running(spec, run, outcome), suspend=(job, spec.suspend))
     elif spec.suspend:
         return _running(spec, run, Waiting("Suspended", "Suspended: set spec.suspend to false to go on."))
-    if waits := jobs.waits_for(observed.children):
+    if waits := jobs.waits_for(observed.children, together=spec.container is not None):
         return _running(spec, run, Waiting(*waits, after_seconds=PROGRESS_SECONDS))
     if observed.troubled is not None:
         return _running(spec, run, Waiting(*jobs.trouble(observed.troubled), after_seconds=PROGRESS_SECONDS))

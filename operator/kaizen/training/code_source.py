@@ -75,6 +75,8 @@ def _from_bucket(code: Code, access: Access, rest: str) -> bytes:
     except (errors.Refused, errors.Unreachable) as problem:
         kind = "CodeRefused" if isinstance(problem, errors.Refused) else "CodeUnreachable"
         raise _failure(kind, f"code.uri {code.uri}: {problem}", retry=True) from problem
+    except errors.BucketError as problem:
+        raise _failure("CodeUnreadable", f"code.uri {code.uri}: {problem}") from problem
     return content
 
 

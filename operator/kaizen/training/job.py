@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from sklearn.pipeline import Pipeline
 
 from kaizen.api.training_job import TrainingJobSpec
-from kaizen.api.training_search import Search as SearchSpec
 from kaizen.registry import layout, manifest
 from kaizen.serving.engine import parity
 from kaizen.training.access import Access
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
     from kaizen.training.statistics import Statistics
     from kaizen.training.tuning import Selection
 
-__all__ = ["AlreadyTrained", "Prepared", "Result", "Search", "Surroundings", "chosen", "default_search", "prepare_run", "run"]
+__all__ = ["AlreadyTrained", "Prepared", "Result", "Search", "Surroundings", "chosen", "prepare_run", "run"]
 
 MOST_ANOMALIES = 32
 MOST_IMPORTANCES = 50
@@ -234,13 +233,14 @@ class _Run:
         return Result(self.out, digest, document, gates, spec, prepared, selection)
 
     def _search(self, choice: Choice, prepared: Prepared) -> "Selection":
+        from kaizen.training.auto import SEARCH
         from kaizen.training.tuning import tune
 
         spec, progress = self.spec, self.around.progress
-        progress.step("Tune", f"{choice.name}, {prepared.parts.describe()}")
+        progress.step("Tuning", f"{choice.name}, {prepared.parts.describe()}")
         if self.around.search is not None:
             return self.around.search(choice, prepared)
-        search = spec.search or default_search()
+        search = spec.search or SEARCH
         return tune(choice, prepared.parts.train, spec.data, search, progress.search, _Unsaved(), scratch=self.scratch)
 
     def _judged(self, choice: Choice | None, prepared: Prepared, learned: Learned, answers: Any) -> Judged:
@@ -338,11 +338,6 @@ class _Unsaved:
 
     def load(self) -> bytes | None:
         return None
-
-
-def default_search() -> SearchSpec:
-    """Of estimator Auto, where the spec does not say how it shall look."""
-    return SearchSpec()
 
 
 def _metrics(trial: Judged) -> tuple[Metric, ...]:

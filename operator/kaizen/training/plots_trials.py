@@ -107,7 +107,7 @@ def _parallel(done: "Sequence[Trial]", names: Sequence[str], metric: str, sign: 
 
     best = ", ".join(f"{clean(name)} {clean(_text(ordered[0].parameters.get(name)), 20)}" for name in names)
     alt = f"Parallel coordinates of {len(shown)} trials over {len(names)} parameters; the best, drawn thick, has {best}."
-    return draw("parallel", "Parameters of the trials", alt, (max(4.6, 1.15 * len(axes_of) + 0.6), 3.4), paint, wide=True)
+    return draw("parallel", "Parameters of the trials", alt, (max(8.0, 1.15 * len(axes_of) + 0.6), 3.2), paint, wide=True)
 
 
 class _Axis:

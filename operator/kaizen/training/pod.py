@@ -63,7 +63,7 @@ def main(environment: Mapping[str, str] = os.environ) -> int:
         told.step("Ingest", "starting")
         if attempt.index:
             return _work(attempt, environment, told)
-        told.add(BucketProgress(lambda body: _put_json(bucket, f"{prefix}progress.json", body)))
+        told.add(BucketProgress(lambda body: _put_json(bucket, f"{prefix}progress.json", body), begun=_begun(attempt)))
         _run(_Here(attempt, bucket, environment, prefix, meter, told))
         told.close("Done")
         return 0
@@ -157,7 +157,7 @@ def _run(here: _Here) -> None:
     # Imported late: the first progress is written before scikit-learn is loaded.
     from kaizen.training.job import AlreadyTrained, Surroundings, chosen, prepare_run, run
     from kaizen.training.spec import read_spec
-    from kaizen.training.trained import read_model
+    from kaizen.training.trained import as_pipeline, read_model
 
     attempt, scratch = here.attempt, Path(tempfile.mkdtemp(prefix="kaizen-run-"))
     spec, access = read_spec(attempt.spec), Access.from_environment(here.environment)
@@ -165,7 +165,7 @@ def _run(here: _Here) -> None:
     if attempt.prepared is not None:
         from kaizen.training.container import load_table
 
-        table, _ = load_table(attempt.prepared)
+        table = load_table(attempt.prepared)[0]
     champion, anchors = _champions(here, scratch)
     around = Surroundings(
         access,
@@ -184,7 +184,7 @@ def _run(here: _Here) -> None:
         prepared = prepare_run(spec, around, scratch, table)
         if attempt.trained is not None:
             here.told.step("Train", "reading the container's model")
-            model = read_model(attempt.trained)
+            model = as_pipeline(read_model(attempt.trained), prepared.parts.train, spec.task)
         result = run(spec, around, scratch / "model", prepared, model, choice)
     except AlreadyTrained as same:
         _conclude(here, {"alreadyTrained": dict(same.version)})
@@ -211,6 +211,15 @@ def _run(here: _Here) -> None:
     here.told.step("Done", f"{here.prefix}model/ {digest}")
 
 
+def _begun(attempt: Attempt) -> str | None:
+    """When the data step of a container's run began; None elsewhere."""
+    if attempt.prepared is None:
+        return None
+    from kaizen.training.container import load_table
+
+    return load_table(attempt.prepared)[1]
+
+
 def _work(attempt: Attempt, environment: Mapping[str, str], told: _Told) -> int:
     """A further Pod of a search: trials, until index 0 says that there are no more."""
     from kaizen.training.job import Surroundings, chosen, prepare_run
@@ -222,17 +231,17 @@ def _work(attempt: Attempt, environment: Mapping[str, str], told: _Told) -> int:
     assert spec.search is not None
     choice = chosen(spec, access, scratch)
     prepared = prepare_run(spec, Surroundings(access, told), scratch)
-    told.step("Tune", "waiting for index 0")
+    told.step("Tuning", "waiting for index 0")
     work(choice, prepared.parts.train, spec.data, spec.search, _address(attempt), attempt.index, told.search)
     told.step("Done", "the search has ended")
     return 0
 
 
 def _searched(here: _Here, spec: "TrainingJobSpec", choice: "Choice", prepared: "Prepared", scratch: Path) -> "Selection":
-    from kaizen.training.job import default_search
+    from kaizen.training.auto import SEARCH
     from kaizen.training.tuning import tune
 
-    search = spec.search or default_search()
+    search = spec.search or SEARCH
     address = None if here.attempt.study is None else _address(here.attempt)
     store = _Study(here.bucket, f"{layout.run(here.attempt.namespace, here.attempt.job)}study.sqlite")
     return tune(

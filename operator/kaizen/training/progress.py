@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 __all__ = ["STEPS", "BucketProgress", "LineProgress", "Progress", "TerminalProgress", "for_stream"]
 
 STEPS = (
-    "Ingest", "Validate", "Prepare", "Split", "Tune", "Train", "Fit", "Evaluate", "Gates", "Refit", "Explain", "Package",
+    "Ingest", "Validate", "Prepare", "Split", "Tuning", "Train", "Fit", "Evaluate", "Gates", "Refit", "Explain", "Package",
 )  # fmt: skip
-"""In their order; Tune, Train (a user's own container) and Refit are not in every run."""
+"""In their order; Tuning, Train (a user's own container) and Refit are not in every run."""
 
 WIDTH = 24
 
@@ -60,7 +60,7 @@ class LineProgress:
 
     def search(self, progress: "SearchProgress") -> None:
         """Print how far it is."""
-        self.step("Tune", tuned(progress))
+        self.step("Tuning", tuned(progress))
 
 
 class TerminalProgress:
@@ -87,7 +87,7 @@ class TerminalProgress:
 
     def search(self, progress: "SearchProgress") -> None:
         """Redraw the line."""
-        self.step("Tune", tuned(progress))
+        self.step("Tuning", tuned(progress))
 
     def close(self) -> None:
         """Leave an empty line behind."""

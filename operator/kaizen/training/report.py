@@ -174,7 +174,7 @@ def _gates(gates: Sequence[Mapping[str, Any]]) -> Markup:
         details = gate.get("details") or ()
         listed = _parts(f"{gate['name']}: {gate['metric']}", [Detail(**{"value": None, **one}) for one in details])
         # What failed is open to the eye.
-        parts.append(_folded(f"Gate {gate['name']}: {len(details)} parts", listed, shown=gate.get("passed") is False))
+        parts.append(_folded(f"Parts of gate {gate['name']}: {len(details)}", listed, shown=gate.get("passed") is False))
     return join(parts)
 
 

@@ -294,7 +294,7 @@ def of_registry(bucket: "Bucket", namespace: str, model: str, version: int, scra
     from kaizen.registry.manifest import parse
 
     manifest = parse(bucket.get(layout.manifest(namespace, model, version))[0]).document
-    kept = f"{layout.workloads(namespace)}datasets/{manifest.get('dataDigest')}/"
+    kept = layout.dataset(namespace, str(manifest.get("dataDigest")))
     snapshot, rows = None, None
     try:
         snapshot, _ = bucket.read(f"{kept}snapshot.json")

@@ -110,6 +110,8 @@ class Tracker:
         self._children: dict[str, Run] = {}
         self._seen: set[int] = set()
         """Numbers of trials that wait or are told."""
+        self._marks: set[tuple[str, int]] = set()
+        """Names and steps of metrics that wait or are told."""
         self._thread = threading.Thread(target=self._work, name="tracking", daemon=True)
         if server is not None:
             self._thread.start()
@@ -145,17 +147,18 @@ class Tracker:
             waiting.tags.update(tags)
 
     def points(self, points: Iterable[Mapping[str, Any]]) -> None:
-        """Metrics over time, each {name, step, value}; those that are not finite are left out."""
+        """Metrics over time, each {name, step, value}; those that are not finite or were told before are left out."""
         now = time.time_ns() // 1_000_000
         with self._changing() as waiting:
             for point in points:
-                value = float(point["value"])
-                if not math.isfinite(value):
+                name, step, value = clean(str(point["name"])), int(point["step"]), float(point["value"])
+                if not math.isfinite(value) or (name, step) in self._marks:
                     continue
                 if len(waiting.points) >= MOST_POINTS:
                     waiting.dropped += 1
                 else:
-                    waiting.points.append((clean(str(point["name"])), int(point["step"]), value, now))
+                    self._marks.add((name, step))
+                    waiting.points.append((name, step, value, now))
 
     def trials(self, trials: Sequence[Any], metric: str, direction: str = "Minimize") -> None:
         """Ended trials of a search (tuning.Trial): their values as metrics over time, and child runs of the best that are new.
@@ -243,7 +246,7 @@ class Tracker:
         return bool(waiting.parameters or waiting.tags or waiting.points or waiting.trials)
 
     def _tell(self, state: State | None) -> None:
-        """What waits: of the run itself, then its end, then its trials.  Raises MLflowError; what was told by then is forgotten."""
+        """What waits: of the run itself, then its end, then its trials; told, it waits no more.  Raises MLflowError."""
         assert self._server is not None
         server, waiting = self._server, self._waiting
         run = self._run or self._begin(server)

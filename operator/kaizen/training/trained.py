@@ -89,7 +89,9 @@ def as_pipeline(model: Any, train: "Rows", task: str) -> "Pipeline":
         raise Failure(STEP, "ModelColumns", message)
     count = getattr(model, "n_features_in_", None)
     if names is None and count is not None and count != len(features):
-        message = f"the model was fitted on {count} columns without names, and there are {len(features)} features: fit it on a DataFrame"
+        message = (
+            f"the model was fitted on {count} nameless columns, and there are {len(features)} features: fit it on a DataFrame"
+        )
         raise Failure(STEP, "ModelColumns", message)
     if task == "Classification":
         _check_classes(model, train)

@@ -124,6 +124,16 @@ def _calibrated(estimator: Any, flow: Flow) -> _Estimator:
     return {"name": "Calibrated", "of": document, "column": column, "curves": curves}, care, trees
 
 
+def _vote(estimator: Any, flow: Flow) -> _Estimator:
+    """A soft vote of one is that one, with its classes numbered."""
+    if len(estimator.estimators_) != 1 or estimator.voting != "soft":
+        raise Uncovered("VotingClassifier of several is not compiled yet")
+    (one,) = estimator.estimators_
+    if type(one).__name__ not in ESTIMATORS or not is_known(one):
+        raise Uncovered(f"{type(one).__name__} is not compiled yet")
+    return ESTIMATORS[type(one).__name__](one, flow)
+
+
 def _curve(calibrator: Any) -> dict[str, Any]:
     if hasattr(calibrator, "a_"):
         return {"a": float(calibrator.a_), "b": float(calibrator.b_)}
@@ -195,5 +205,6 @@ ESTIMATORS: Mapping[str, Callable[[Any, Flow], _Estimator]] = {
     "LinearDiscriminantAnalysis": _logistic_regression,
     "LogisticRegression": _logistic_regression,
     "LogisticRegressionCV": _logistic_regression,
+    "VotingClassifier": _vote,
 }
 """The estimator's class → the model."""

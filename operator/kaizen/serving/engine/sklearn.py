@@ -19,7 +19,8 @@ __all__ = ["Fallback", "ask", "trusted"]
 
 TRUSTED = ("sklearn", "numpy", "lightgbm", "xgboost")
 """Packages whose types are built from a file."""
-TRUSTED_TYPES = ("collections.OrderedDict",)
+TRUSTED_TYPES = ("collections.OrderedDict", "functools.partial")
+"""A partial's function is listed, and checked, on its own."""
 
 
 def trusted(path: Path) -> list[str]:
