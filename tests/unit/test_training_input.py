@@ -204,7 +204,9 @@ def test_target_for_the_task(tmp_path: Path) -> None:
     assert found.message == "target carrier is of type string: task Regression needs numbers"
     infinite = replaced("delay", [1.0, 2.0, float("-inf"), *range(97)])
     found = failure(training.write(infinite, tmp_path / "infinite.parquet"), data={"target": "delay", "features": {}}, **ridge)
-    assert found.message.startswith("target delay is -inf in row 3 (time=2013-01-01 02:00:00+00:00, flight=1002): task Regression")
+    assert found.message.startswith(
+        "target delay is -inf in row 3 (time=2013-01-01 02:00:00+00:00, flight=1002): task Regression"
+    )
     found = failure(path, data={"target": "distance"})
     assert found.code == "TargetInvalid"
     assert "different values, more than 100: use task Regression, or group them" in found.message

@@ -11,10 +11,11 @@ import pytest
 from kaizen.registry import layout
 from kaizen.training import reproduce
 from kaizen.training.access import Access
+from kaizen.training.cli import add_commands
 from kaizen.training.dataset import write_dataset
 from kaizen.training.errors import Failure
 from kaizen.training.job import Result, Surroundings, run
-from kaizen.training.reproduce import Recorded, add_commands, compare, of_directory, recipe_of
+from kaizen.training.reproduce import Recorded, compare, of_directory, recipe_of
 from tests.support import training
 
 

@@ -225,7 +225,7 @@ class Anomaly(Status):
     """Something about the data that was not expected."""
 
     code: Annotated[str, Field(max_length=64)]
-    """Stable, e.g. DOMAIN_UNEXPECTED_VALUE."""
+    """Stable, e.g. ENUM_TYPE_UNEXPECTED_STRING_VALUES."""
     severity: Annotated[str, Field(max_length=16)]
     """Error stops the run, Warning does not."""
     column: Annotated[str, Field(max_length=128)] | None = None

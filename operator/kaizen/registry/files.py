@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from boto3.exceptions import S3UploadFailedError
+from boto3.exceptions import RetriesExceededError, S3UploadFailedError
 from boto3.s3.transfer import TransferConfig
 
 from kaizen.registry.store import Bucket
@@ -32,6 +32,12 @@ def upload(bucket: Bucket, path: Path, key: str) -> None:
 
 def download(bucket: Bucket, key: str, path: Path) -> None:
     """Write an object's content to a file.  Raises BucketError, and OSError where the file cannot be written."""
-    bucket.call(
-        lambda client: client.download_file(bucket.settings.name, bucket.settings.key(key), str(path), Config=CONFIG), key
-    )
+
+    def downloaded(client: "S3Client") -> None:
+        try:
+            client.download_file(bucket.settings.name, bucket.settings.key(key), str(path), Config=CONFIG)
+        except RetriesExceededError as problem:
+            # Its cause is what the bucket's errors are explained by.
+            raise (problem.__cause__ or problem.__context__ or problem) from None
+
+    bucket.call(downloaded, key)

@@ -49,13 +49,16 @@ class Calibration:
         return {"method": self.method, "brierBefore": self.before, "brierAfter": self.after, "message": self.message}
 
 
-def calibrate(found: OutOfFold | None, target: npt.NDArray[Any], classes: Sequence[Any]) -> Calibration:
+def calibrate(
+    found: OutOfFold | None, target: npt.NDArray[Any], classes: Sequence[Any], blocks: npt.NDArray[np.int64] | None = None
+) -> Calibration:
     """Choose by the Brier score on folds that the calibrator was not fitted to; then fit it to all of them.
 
     Args:
         found: answers out of fold; None when there are none.
         target: the truth of all training rows.
         classes: in the order of the answers' columns.
+        blocks: of all training rows, which ones go together, as the rows of a day do; each by itself when omitted.
     """
     if found is None:
         return Calibration(None, None, None, "not calibrated: an inner fold lacks a class")
@@ -82,12 +85,12 @@ def calibrate(found: OutOfFold | None, target: npt.NDArray[Any], classes: Sequen
             best = (float(after.mean()), method, after)
     assert best is not None
     mean, method, after = best
-    gain = before - after
-    error = float(gain.std(ddof=1)) / len(gain) ** 0.5
+    together = np.arange(len(truth)) if blocks is None else blocks[found.rows]
+    gain, error = _gain(before - after, together[judged])
     halves = 2 if len(classes) == 2 else 1
     was, is_now = float(before.mean()) / halves, mean / halves
     told = f"Brier score on inner folds {was:.4f} without, {is_now:.4f} with {method.lower()} calibration"
-    if float(gain.mean()) <= Z * error:
+    if gain <= Z * error:
         return Calibration(None, was, is_now, f"not calibrated: {told}")
     return Calibration(method, was, is_now, f"calibrated: {told}", _fit(method, found.scores, truth, classes))
 
@@ -103,6 +106,14 @@ def wrap(pipeline: Pipeline, calibration: Calibration) -> Pipeline:
     (source,) = calibration.fitted.calibrated_classifiers_
     made.calibrated_classifiers_ = [type(source)(made.estimator, source.calibrators, classes=model.classes_, method=made.method)]
     return Pipeline([*before, (name, made)])
+
+
+def _gain(by_row: Numbers, blocks: npt.NDArray[np.int64]) -> tuple[float, float]:
+    """The mean and its standard error, where rows of one block vary together (Liang and Zeger 1986)."""
+    mean = float(by_row.mean())
+    _, codes = np.unique(blocks, return_inverse=True)
+    sums = np.bincount(codes, weights=by_row - mean)
+    return mean, float(np.sqrt(np.square(sums).sum() * len(sums) / max(len(sums) - 1, 1))) / len(by_row)
 
 
 def _fit(method: Method, scores: Numbers, truth: npt.NDArray[Any], classes: Sequence[Any]) -> CalibratedClassifierCV:

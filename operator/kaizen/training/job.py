@@ -13,7 +13,7 @@ from kaizen.registry import layout, manifest
 from kaizen.serving.engine import parity
 from kaizen.training.access import Access
 from kaizen.training.anomalies import Anomaly, fail_on
-from kaizen.training.environment import code_digest
+from kaizen.training.environment import Meter, code_digest
 from kaizen.training.errors import Failure
 from kaizen.training.estimators import Choice, choose
 from kaizen.training.evaluate import Metric, as_metrics, baseline, figures
@@ -71,13 +71,8 @@ class Prepared:
 
     def summary(self) -> dict[str, Any]:
         """As in status.data."""
-        return {
-            "digest": self.table.digest,
-            "rows": len(self.rows),
-            "columns": len(self.rows.frame.columns),
-            "trainedUntil": self.rows.trained_until,
-            "anomalies": [anomaly.to_json() for anomaly in self.anomalies[:MOST_ANOMALIES]],
-        }
+        summary = _summary(self.table, self.anomalies, len(self.rows), len(self.rows.frame.columns))
+        return {**summary, "trainedUntil": self.rows.trained_until}
 
 
 Search = Callable[[Choice, Prepared], "Selection"]
@@ -111,6 +106,8 @@ class Surroundings:
     known: Known = lambda data, code: None
     facts: Mapping[str, Any] = field(default_factory=dict)
     """Further entries of the manifest: recipeDigest, lineage."""
+    meter: Meter = field(default_factory=Meter)
+    """Began with the run."""
 
 
 def run(
@@ -156,8 +153,9 @@ def prepare_run(spec: TrainingJobSpec, around: Surroundings, scratch: Path, tabl
     progress.step("Validate", f"{table.rows.num_rows} rows of {table.rows.num_columns} columns")
     statistics = summarise(table.rows)
     found = validate(table.rows, statistics, spec.data, spec.task, _schema_of(around.champion))
+    progress.data(_summary(table, found, table.rows.num_rows, table.rows.num_columns))
     fail_on(found)
-    progress.step("Prepare")
+    progress.step("Prepare", "; ".join(table.notes))
     rows = prepare(table.rows, spec)
     progress.step("Split")
     parts = split(rows, spec.data)
@@ -293,8 +291,9 @@ class _Run:
             trials = () if selection is None else selection.trials
             target = prepared.parts.test.target
             made = Report(
-                document, trial.answers, target, trial.classes, prepared.statistics, trials, goal, explanation, slices, metric
-            )
+                document, trial.answers, target, trial.classes, prepared.statistics, trials, goal, explanation, slices, metric,
+                _facts(self.around.meter),
+            )  # fmt: skip
             write_report(directory / "report.html", made)
 
         return written
@@ -338,6 +337,21 @@ class _Unsaved:
 
     def load(self) -> bytes | None:
         return None
+
+
+def _summary(table: Table, anomalies: Sequence[Anomaly], rows: int, columns: int) -> dict[str, Any]:
+    found = [anomaly.to_json() for anomaly in anomalies[:MOST_ANOMALIES]]
+    return {"digest": table.digest, "rows": rows, "columns": columns, "anomalies": found}
+
+
+def _facts(meter: Meter) -> dict[str, str]:
+    """What the run has cost so far, as a person reads it."""
+    used = meter.read()
+    return {
+        "Duration": f"{used.duration_seconds:.0f} s",
+        "CPU time": f"{used.cpu_seconds:.0f} s",
+        "Peak memory": f"{used.peak_memory_bytes / 2**20:.0f} MiB",
+    }
 
 
 def _metrics(trial: Judged) -> tuple[Metric, ...]:

@@ -12,6 +12,7 @@ from kaizen.training.calibrate import Calibration, calibrate, wrap
 from kaizen.training.decision import decide
 from kaizen.training.estimators import Choice
 from kaizen.training.fit import Fitted, fit, freeze
+from kaizen.training.intervals import blocks_of
 from kaizen.training.out_of_fold import OutOfFold, out_of_fold
 from kaizen.training.prepare import Rows
 
@@ -60,7 +61,7 @@ def learn(choice: Choice, train: Rows, recipe: Recipe) -> Learned:
     found: OutOfFold | None = None
     if not why or looked_for:
         found = out_of_fold(choice, fitted.frozen, train, recipe.data, classes)
-    calibration = Calibration(None, None, None, why) if why else calibrate(found, train.target, classes)
+    calibration = Calibration(None, None, None, why) if why else calibrate(found, train.target, classes, blocks_of(train).of_rows)
     threshold = None
     if recipe.decision is not None:
         probabilities = None if found is None else calibration.probabilities(found.scores, found.answers)

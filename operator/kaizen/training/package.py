@@ -180,7 +180,7 @@ def _write_source(package: Package, decided: Any, directory: Path) -> None:
     try:
         text = source(decided, trained.frame, trained.target, package.data, title, f"The packaged model: {note}.")
     except ValueError as problem:
-        text = f'"""{title}: it cannot be written down as a program, because {problem}."""\n'
+        text = f"# {title}: it cannot be written down as a program, because {' '.join(str(problem).split())}.\n"
     (directory / "pipeline.py").write_text(text, encoding="utf-8")
 
 

@@ -4,33 +4,29 @@ It writes below runs/<Job's uid>/<Pod's uid>/ only, and at the end run.json, whi
 takes it from there.  Whatever goes wrong is told in the termination message; exit code 10 says that no retry can mend it.
 """
 
-import hashlib
 import json
 import os
 import sys
 import tempfile
-import time
 import traceback
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kaizen.registry import errors, files, layout
+from kaizen.registry import errors
 from kaizen.training.access import Access, bucket_from_environment
 from kaizen.training.attempt import Attempt
 from kaizen.training.environment import Meter, describe, run_document, trial_points
 from kaizen.training.errors import Failure
 from kaizen.training.known import already_trained
 from kaizen.training.progress import STEPS, BucketProgress, LineProgress, Progress
+from kaizen.training.run_files import RunFiles
 
 if TYPE_CHECKING:
     from kaizen.api.training_job import TrainingJobSpec
-    from kaizen.registry.store import Bucket
     from kaizen.training.estimators import Choice
-    from kaizen.training.gates import Champion
-    from kaizen.training.job import Prepared, Result
+    from kaizen.training.job import Prepared, Result, Surroundings
     from kaizen.training.study_server import Address
     from kaizen.training.tracking import Tracker
     from kaizen.training.trials import SearchProgress
@@ -52,19 +48,19 @@ def main(environment: Mapping[str, str] = os.environ) -> int:
         attempt = Attempt.from_environment(environment)
         bucket = bucket_from_environment(environment)
         lines = LineProgress(sys.stdout)
-        if _is_done(bucket, attempt):
+        run_files = RunFiles(bucket, attempt)
+        if run_files.is_done():
             lines.step("Done", "an earlier attempt has finished this run")
             return 0
         if attempt.index and attempt.trained is not None:
             lines.step("Done", "the Pod of rank 0 judges the model")
             return 0
-        prefix = layout.attempt(attempt.namespace, attempt.job, attempt.pod)
         told = _Told(lines)
         told.step("Ingest", "starting")
         if attempt.index:
             return _work(attempt, environment, told)
-        told.add(BucketProgress(lambda body: _put_json(bucket, f"{prefix}progress.json", body), begun=_begun(attempt)))
-        _run(_Here(attempt, bucket, environment, prefix, meter, told))
+        told.add(BucketProgress(run_files.progress, begun=_begun(attempt)))
+        _run(_Here(attempt, run_files, environment, meter, told))
         told.close("Done")
         return 0
     except Exception as problem:
@@ -145,9 +141,8 @@ class _Here:
     """Everything that an attempt has at hand."""
 
     attempt: Attempt
-    bucket: "Bucket"
+    files: RunFiles
     environment: Mapping[str, str]
-    prefix: str
     meter: Meter
     told: _Told
 
@@ -155,60 +150,81 @@ class _Here:
 def _run(here: _Here) -> None:
     """From the data to run.json.  Raises Failure, BucketError."""
     # Imported late: the first progress is written before scikit-learn is loaded.
-    from kaizen.training.job import AlreadyTrained, Surroundings, chosen, prepare_run, run
+    from kaizen.training.job import AlreadyTrained, Surroundings
     from kaizen.training.spec import read_spec
-    from kaizen.training.trained import as_pipeline, read_model
 
     attempt, scratch = here.attempt, Path(tempfile.mkdtemp(prefix="kaizen-run-"))
     spec, access = read_spec(attempt.spec), Access.from_environment(here.environment)
-    table = None
-    if attempt.prepared is not None:
-        from kaizen.training.container import load_table
-
-        table = load_table(attempt.prepared)[0]
-    champion, anchors = _champions(here, scratch)
+    champion, anchors = here.files.champions(scratch)
     around = Surroundings(
         access,
         here.told,
         champion,
         anchors,
-        lambda choice, prepared: _searched(here, spec, choice, prepared, scratch),
-        lambda data, code: already_trained(here.environment, data, code),
-        attempt.facts(),
+        search=lambda choice, prepared: _searched(here, spec, choice, prepared, scratch),
+        known=lambda data, code: already_trained(here.environment, data, code),
+        facts=attempt.facts(),
+        meter=here.meter,
     )
     tracker = _tracker(here, spec, access)
     try:
-        model = choice = None
-        if attempt.trained is None:
-            choice = chosen(spec, access, scratch)
-        prepared = prepare_run(spec, around, scratch, table)
-        if attempt.trained is not None:
-            here.told.step("Train", "reading the container's model")
-            model = as_pipeline(read_model(attempt.trained), prepared.parts.train, spec.task)
-        result = run(spec, around, scratch / "model", prepared, model, choice)
+        made = _trained(here, spec, around, scratch)
     except AlreadyTrained as same:
-        _conclude(here, {"alreadyTrained": dict(same.version)})
+        here.files.conclude({"alreadyTrained": dict(same.version)})
         here.told.step("Done", str(same))
-        if tracker is not None:
-            tracker.close("FINISHED")
-        return
     except BaseException:
         if tracker is not None:
             tracker.close("FAILED")
         raise
-    here.told.step("Package", "writing to the bucket")
-    document = _document(here, result)
-    digest = _upload(here, result)
-    _conclude(
-        here,
-        {**document, "model": f"{here.prefix}model/", "digest": digest, "gatesPassed": result.gates_passed},
-    )
+    else:
+        if tracker is not None:
+            if (selection := made.result.selection) is not None:
+                tracker.trials(selection.trials, selection.metric, selection.direction)
+            tracker.points(made.points)
+            tracker.result(made.result.manifest, made.run, made.digest)
+        here.told.step("Done", f"{here.files.model} {made.digest}")
     if tracker is not None:
-        if result.selection is not None:
-            tracker.trials(result.selection.trials, result.selection.metric, result.selection.direction)
-        tracker.result(result.manifest, document, digest)
         tracker.close("FINISHED")
-    here.told.step("Done", f"{here.prefix}model/ {digest}")
+
+
+@dataclass(frozen=True)
+class _Trained:
+    """What a tracking server is told in the end."""
+
+    result: "Result"
+    points: list[dict[str, Any]]
+    run: Mapping[str, Any]
+    digest: str
+
+
+def _trained(here: _Here, spec: "TrainingJobSpec", around: "Surroundings", scratch: Path) -> _Trained:
+    """Everything up to run.json.  Raises Failure, BucketError, AlreadyTrained."""
+    from kaizen.training.job import chosen, prepare_run, run
+    from kaizen.training.trained import as_pipeline, read_metrics, read_model
+
+    attempt = here.attempt
+    table = model = choice = None
+    if attempt.prepared is not None:
+        from kaizen.training.container import load_table
+
+        table = load_table(attempt.prepared)[0]
+    if attempt.trained is None:
+        choice = chosen(spec, around.access, scratch)
+    prepared = prepare_run(spec, around, scratch, table)
+    if attempt.trained is not None:
+        here.told.step("Train", "reading the container's model")
+        model = as_pipeline(read_model(attempt.trained), prepared.parts.train, spec.task)
+    result = run(spec, around, scratch / "model", prepared, model, choice)
+    selection = result.selection
+    points = [] if selection is None else trial_points(selection.trials, selection.metric)
+    if attempt.metrics is not None:
+        points += [point.to_json() for point in read_metrics(attempt.metrics).points]
+    code = str(result.manifest["codeDigest"])
+    document = run_document(result.manifest, around.meter.read(), describe(here.environment), code, points)
+    here.told.step("Package", "writing to the bucket")
+    digest = here.files.upload(result)
+    here.files.conclude({**document, "model": here.files.model, "digest": digest, "gatesPassed": result.gates_passed})
+    return _Trained(result, points, document, digest)
 
 
 def _begun(attempt: Attempt) -> str | None:
@@ -243,10 +259,8 @@ def _searched(here: _Here, spec: "TrainingJobSpec", choice: "Choice", prepared: 
 
     search = spec.search or SEARCH
     address = None if here.attempt.study is None else _address(here.attempt)
-    store = _Study(here.bucket, f"{layout.run(here.attempt.namespace, here.attempt.job)}study.sqlite")
-    return tune(
-        choice, prepared.parts.train, spec.data, search, here.told.search, store, scratch=scratch, address=address
-    )  # fmt: skip
+    train, told, study = prepared.parts.train, here.told.search, here.files.study
+    return tune(choice, train, spec.data, search, told, study, scratch=scratch, address=address)
 
 
 def _address(attempt: Attempt) -> "Address":
@@ -256,23 +270,6 @@ def _address(attempt: Attempt) -> "Address":
     return Address(*attempt.study, token=attempt.job)
 
 
-@dataclass(frozen=True)
-class _Study:
-    """The study's file in the bucket, where the next attempt finds it."""
-
-    bucket: "Bucket"
-    key: str
-
-    def save(self, content: bytes) -> None:
-        self.bucket.put(self.key, content)
-
-    def load(self) -> bytes | None:
-        try:
-            return self.bucket.get(self.key)[0]
-        except errors.Missing:
-            return None
-
-
 def _tracker(here: _Here, spec: "TrainingJobSpec", access: Access) -> "Tracker | None":
     if spec.tracking is None:
         return None
@@ -280,107 +277,8 @@ def _tracker(here: _Here, spec: "TrainingJobSpec", access: Access) -> "Tracker |
 
     attempt = here.attempt
     name = str(attempt.lineage.get("trainingJob") or attempt.job)
-    uri = f"s3://{here.bucket.settings.name}/{here.bucket.settings.key(here.prefix)}"
-    subject = Subject(attempt.namespace, attempt.job, name, spec.model, spec.task, uri)
+    subject = Subject(attempt.namespace, attempt.job, name, spec.model, spec.task, here.files.uri)
     return Tracker.open(spec.tracking.mlflow, access, subject)
-
-
-def _champions(here: _Here, scratch: Path) -> "tuple[Champion | None, list[Champion]]":
-    """What serves and what served, their files verified; an old one whose files are broken is left out.  Raises Failure."""
-    attempt, gated = here.attempt, any(gate.get("againstProduction") is not None for gate in here.attempt.spec.get("gates", ()))
-    champion = None if attempt.champion is None else _champion(here, attempt.champion, scratch)
-    anchors = []
-    for one in attempt.anchors if gated else ():
-        try:
-            anchors.append(_champion(here, one, scratch))
-        except Failure as problem:
-            print(f"{problem.message}: it is left out", file=sys.stderr, flush=True)
-    return champion, anchors
-
-
-def _champion(here: _Here, one: Mapping[str, Any], scratch: Path) -> "Champion":
-    """A version's files, verified.  Raises Failure."""
-    from kaizen.training.gates import Champion
-    from kaizen.training.package import verify
-
-    number, digest = int(one["version"]), str(one["digest"])
-    directory = scratch / f"version-{number}"
-    prefix = layout.version(here.attempt.namespace, str(here.attempt.spec["model"]), number)
-    try:
-        for entry in here.bucket.list(prefix):
-            path = directory / entry.key.removeprefix(prefix)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            files.download(here.bucket, entry.key, path)
-        verify(directory, digest)
-        return Champion.open(directory, f"version {number}", digest)
-    except (ValueError, OSError) as problem:
-        raise Failure(
-            "Gates", "ChampionUnusable", f"version {number} in the bucket cannot be compared with: {problem}"
-        ) from problem
-
-
-def _is_done(bucket: "Bucket", attempt: Attempt) -> bool:
-    try:
-        bucket.read(layout.run_outcome(attempt.namespace, attempt.job))
-    except errors.Missing:
-        return False
-    return True
-
-
-def _document(here: _Here, result: "Result") -> dict[str, Any]:
-    """What run.json says of how it was made."""
-    selection = result.selection
-    points = [] if selection is None else trial_points(selection.trials, selection.metric)
-    if here.attempt.metrics is not None:
-        from kaizen.training.trained import read_metrics
-
-        points += [point.to_json() for point in read_metrics(here.attempt.metrics).points]
-    described = describe(here.environment)
-    return run_document(result.manifest, here.meter.read(), described, str(result.manifest["codeDigest"]), points)
-
-
-def _upload(here: _Here, result: "Result") -> str:
-    """Datasets and the model directory into the bucket, its manifest last; returns the manifest's digest."""
-    bucket, prefix = here.bucket, here.prefix
-    metrics = "".join(json.dumps(metric) + "\n" for metric in result.manifest["metrics"])
-    bucket.put(f"{prefix}metrics.jsonl", metrics.encode(), "application/jsonl")
-    _upload_dataset(here, result)
-    paths = [file["path"] for file in result.manifest["files"]]
-    with ThreadPoolExecutor(UPLOADS) as threads:
-        list(threads.map(lambda path: files.upload(bucket, result.directory / path, f"{prefix}model/{path}"), paths))
-    body = (result.directory / layout.MANIFEST).read_bytes()
-    _put_json(bucket, f"{prefix}model/{layout.MANIFEST}", body)
-    return f"sha256:{hashlib.sha256(body).hexdigest()}"
-
-
-def _upload_dataset(here: _Here, result: "Result") -> None:
-    """What is kept of the data, once for the same data; croissant.json last."""
-    from kaizen.training.croissant import About
-    from kaizen.training.dataset import write_dataset
-
-    spec, prepared = here.attempt.spec, result.prepared
-    prefix = layout.dataset(here.attempt.namespace, prepared.table.digest)
-    directory = result.directory.parent / "dataset"
-    directory.mkdir(exist_ok=True)
-    data = result.spec.data
-    uri = f"s3://{here.bucket.settings.name}/{here.bucket.settings.key(prefix)}"
-    about = About(f"{spec['model']}-data", uri, here.attempt.namespace, time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
-    for name in write_dataset(directory, prepared.table, prepared.statistics, data, about):
-        files.upload(here.bucket, directory / name, f"{prefix}{name}")
-
-
-def _conclude(here: _Here, found: Mapping[str, Any]) -> None:
-    """Name this attempt as the one that counts, unless another one was first."""
-    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    outcome = {**found, "format": 1, "pod": here.attempt.pod, "completionTime": now}
-    try:
-        here.bucket.create(layout.run_outcome(here.attempt.namespace, here.attempt.job), outcome)
-    except errors.Conflict:
-        print("another attempt was first", flush=True)
-
-
-def _put_json(bucket: "Bucket", key: str, body: bytes) -> None:
-    bucket.put(key, body, "application/json")
 
 
 if __name__ == "__main__":

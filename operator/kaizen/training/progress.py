@@ -43,6 +43,7 @@ class LineProgress:
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._start = time.monotonic()
+        self._said: set[str] = set()
 
     def step(self, name: str, message: str = "") -> None:
         """Print it."""
@@ -54,9 +55,12 @@ class LineProgress:
         """Nothing: figures are printed at the end."""
 
     def data(self, summary: Mapping[str, Any]) -> None:
-        """Print what was not expected."""
+        """Print what was not expected, each once."""
         for anomaly in summary["anomalies"]:
-            self.step(anomaly["severity"], f"{anomaly['code']}: {anomaly['message']}")
+            said = f"{anomaly['code']}: {anomaly['message']}"
+            if said not in self._said:
+                self._said.add(said)
+                self.step(anomaly["severity"], said)
 
     def search(self, progress: "SearchProgress") -> None:
         """Print how far it is."""
@@ -69,6 +73,7 @@ class TerminalProgress:
     def __init__(self, stream: TextIO, columns: int = 100) -> None:
         self._stream = stream
         self._columns = columns
+        self._said: set[str] = set()
 
     def step(self, name: str, message: str = "") -> None:
         """Redraw the line."""
@@ -81,9 +86,12 @@ class TerminalProgress:
         """Nothing: figures are printed at the end."""
 
     def data(self, summary: Mapping[str, Any]) -> None:
-        """Leave what was not expected above the bar."""
+        """Leave what was not expected above the bar, each once."""
         for anomaly in summary["anomalies"]:
-            self._write(f"{anomaly['severity']}: {anomaly['message']}\n")
+            said = f"{anomaly['severity']}: {anomaly['message']}"
+            if said not in self._said:
+                self._said.add(said)
+                self._write(f"{said}\n")
 
     def search(self, progress: "SearchProgress") -> None:
         """Redraw the line."""

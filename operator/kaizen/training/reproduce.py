@@ -4,7 +4,6 @@ The data are read anew and must be the same; the chosen parameters are taken as 
 early stopping, calibration and threshold are found again, since they follow from the rows.
 """
 
-import argparse
 import hashlib
 import json
 import os
@@ -19,6 +18,8 @@ from kaizen.registry import layout
 from kaizen.training.errors import Failure
 
 if TYPE_CHECKING:
+    import argparse
+
     from kaizen.api.training_job import TrainingJobSpec
     from kaizen.registry.store import Bucket
     from kaizen.training.access import Access
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from kaizen.training.prepare import Rows
     from kaizen.training.progress import Progress
 
-__all__ = ["Comparison", "Recorded", "add_commands", "compare", "recipe_of", "reproduce"]
+__all__ = ["Comparison", "Recorded", "compare", "recipe_of", "reproduce", "reproduce_command"]
 
 STEP = "Ingest"
 NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
@@ -119,17 +120,13 @@ def chosen(manifest: Mapping[str, Any], spec: "TrainingJobSpec", access: "Access
 
         return load(obtain(spec.code, access, scratch), spec.code.function, parameters, spec.task)
 
-    def named(one: Mapping[str, Any]) -> "Choice":
-        # What Kaizen sets itself it sets again.
-        own = {key: value for key, value in one.get("parameters", {}).items() if key not in OURS}
-        return choose(Estimator(name=one["name"], parameters=own), spec.task)
-
     if "members" in parameters:
-        from kaizen.training.stacking import StackedChoice
+        from kaizen.training.stacking import stacked
 
-        weights = tuple(float(weight) for weight in parameters["weights"])
-        return StackedChoice(tuple(named(member) for member in parameters["members"]), weights, spec.task)
-    return named({"name": name, "parameters": parameters})
+        return stacked(parameters, spec.task)
+    # What Kaizen sets itself it sets again.
+    own = {key: value for key, value in parameters.items() if key not in OURS}
+    return choose(Estimator(name=name, parameters=own), spec.task)
 
 
 def compare(recorded: Mapping[str, Any], again: Mapping[str, Any]) -> Comparison:
@@ -243,17 +240,8 @@ def _packaged(
     return write(Package(learned.pipeline, learned.threshold, trained, held_out, answers, spec.data, schema, description), out)
 
 
-def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add `reproduce`."""
-    command = subparsers.add_parser("reproduce", help="make a version's model again from what it recorded, and compare")
-    command.add_argument("model", metavar="MODEL|DIR", help="a model of the registry, or a directory that `kaizen train` wrote")
-    command.add_argument("version", type=int, nargs="?", metavar="VERSION", help="of a model of the registry")
-    command.add_argument("-n", "--namespace", help="of the model; this Pod's own or `default` when omitted")
-    command.add_argument("--data", metavar="URI", help="read this file, directory or glob instead of the recorded source")
-    command.set_defaults(run=_reproduce)
-
-
-def _reproduce(parsed: argparse.Namespace) -> int:
+def reproduce_command(parsed: "argparse.Namespace") -> int:
+    """What `kaizen reproduce` does; returns the exit code."""
     from kaizen.registry.errors import BucketError
     from kaizen.training import progress
     from kaizen.training.access import Access, bucket_from_environment

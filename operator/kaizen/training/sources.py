@@ -40,7 +40,7 @@ class SourceFile:
     sha256: str
     size: int
     version: str | None = None
-    """What its server calls this content of it: the ETag."""
+    """What its server calls this content of it, where it said so: the ETag."""
 
 
 @dataclass(frozen=True)
@@ -120,9 +120,12 @@ def _collect_claim(source: DataSource, access: Access, rest: str) -> SourceFiles
 
 
 def _collect_s3(source: DataSource, access: Access, scratch: Path) -> SourceFiles:
+    from kaizen.registry import files
+
     name, _, key = source.uri.removeprefix("s3://").partition("/")
     bucket = access.open(source, name)
-    chosen, format_ = _choose(source, _keys(bucket, key))
+    found = _keys(bucket, key)
+    chosen, format_ = _choose(source, list(found))
     directory = scratch / source.name
     directory.mkdir(parents=True)
 
@@ -130,17 +133,11 @@ def _collect_s3(source: DataSource, access: Access, scratch: Path) -> SourceFile
         number, key = numbered
         # By number: a key may hold what a file name may not.
         path = directory / f"{number:06d}{suffix(key) or ''}"
-        return SourceFile(f"s3://{name}/{key}", path, *_download(bucket, key, path))
+        files.download(bucket, key, path)
+        return SourceFile(f"s3://{name}/{key}", path, *_digest(path), found[key])
 
     with ThreadPoolExecutor(DOWNLOADS) as threads:
         return SourceFiles(source.name, format_, tuple(threads.map(download, enumerate(chosen))))
-
-
-def _download(bucket: "Bucket", key: str, path: Path) -> tuple[str, int, str]:
-    """Write an object to a file; returns its sha256, its size and its ETag."""
-    body, etag = bucket.get(key)
-    path.write_bytes(body)
-    return hashlib.sha256(body).hexdigest(), len(body), etag.strip('"')
 
 
 def _collect_web(source: DataSource, access: Access, scratch: Path) -> SourceFiles:
@@ -158,14 +155,16 @@ def _collect_web(source: DataSource, access: Access, scratch: Path) -> SourceFil
     return SourceFiles(source.name, format_, (SourceFile(source.uri, path, *web.download(source.uri, path, headers)),))
 
 
-def _keys(bucket: "Bucket", key: str) -> list[str]:
+def _keys(bucket: "Bucket", key: str) -> dict[str, str | None]:
+    """The keys of a file, prefix or glob, with their ETags where they were listed."""
     wild = next((position for position, character in enumerate(key) if character in WILD), None)
     if wild is not None:
         entries = bucket.list(key[:wild])
-        return [entry.key for entry in entries if _matches(entry.key, key)]
+        return {entry.key: entry.etag for entry in entries if _matches(entry.key, key)}
     if key.endswith("/"):
-        return [entry.key for entry in bucket.list(key) if not _hidden(PurePosixPath(entry.key[len(key) :]).parts)]
-    return [key]
+        entries = bucket.list(key)
+        return {entry.key: entry.etag for entry in entries if not _hidden(PurePosixPath(entry.key[len(key) :]).parts)}
+    return {key: None}
 
 
 def _matches(key: str, pattern: str) -> bool:

@@ -16,6 +16,7 @@ from sklearn.ensemble import VotingClassifier, VotingRegressor
 from sklearn.pipeline import Pipeline
 
 from kaizen.api.training_job import Estimator
+from kaizen.training.catalogue import OURS
 from kaizen.training.errors import Failure
 from kaizen.training.estimators import Choice, Task, choose
 from kaizen.training.evaluate import score
@@ -97,7 +98,12 @@ class Stacked:
 
 def stacked(parameters: Mapping[str, Any], task: Task) -> StackedChoice:
     """From what `parameters` of a StackedChoice says.  Raises Failure InvalidEstimator."""
-    members = tuple(choose(Estimator.model_validate(member), task) for member in parameters["members"])
+    # What Kaizen sets itself it sets again.
+    given = [
+        {**member, "parameters": {name: value for name, value in member.get("parameters", {}).items() if name not in OURS}}
+        for member in parameters["members"]
+    ]
+    members = tuple(choose(Estimator.model_validate(member), task) for member in given)
     return StackedChoice(members, tuple(float(weight) for weight in parameters["weights"]), task)
 
 
