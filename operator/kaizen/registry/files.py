@@ -37,7 +37,6 @@ def download(bucket: Bucket, key: str, path: Path) -> None:
         try:
             client.download_file(bucket.settings.name, bucket.settings.key(key), str(path), Config=CONFIG)
         except RetriesExceededError as problem:
-            # Its cause is what the bucket's errors are explained by.
-            raise (problem.__cause__ or problem.__context__ or problem) from None
+            raise vars(problem)["last_exception"] from None  # boto3's types do not know it
 
     bucket.call(downloaded, key)
