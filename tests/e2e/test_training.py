@@ -120,7 +120,7 @@ def test_suspended_job_waits_and_goes_on(cluster: Cluster, namespace: str, lake:
 def test_killed_trainer_and_operator_leave_one_job_and_one_version(cluster: Cluster, namespace: str, lake: Bucket) -> None:
     cluster.apply(job(namespace), namespace=namespace)
     pod = until("a training Pod runs", lambda: _running(cluster, namespace), 60)
-    chaos.kill_pod(cluster, pod)
+    chaos.crash_pod(cluster, pod)
     chaos.kill_operator_pod(cluster)
     until("a second attempt runs", lambda: _running(cluster, namespace, other_than=pod["metadata"]["uid"]), 90)
     chaos.kill_operator_pod(cluster)

@@ -3,6 +3,7 @@
 import random
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 
 from tests.support.cluster import SYSTEM, Cluster, Object
 from tests.support.wait import pause
@@ -38,12 +39,26 @@ class Killer(threading.Thread):
 
 
 def kill_operator_pod(cluster: Cluster) -> None:
-    """Remove the operator's Pod without any grace."""
-    kill_pod(cluster, cluster.operator_pod())
+    """SIGKILL the operator, whatever it is doing, and remove its Pod; one whose container has not begun is only removed."""
+    from hack.steps import Stop
+
+    pod = cluster.operator_pod()
+    with suppress(Stop, LookupError):
+        kill_process(cluster, pod)
+    kill_pod(cluster, pod)
+
+
+def crash_pod(cluster: Cluster, pod: Object) -> None:
+    """SIGKILL a Pod's first container, then remove the Pod, so that another one starts at once instead of after a back-off.
+
+    Raises hack.steps.Stop when the container has ended by itself.
+    """
+    kill_process(cluster, pod)
+    kill_pod(cluster, pod)
 
 
 def kill_pod(cluster: Cluster, pod: Object) -> None:
-    """Remove a Pod without any grace: its processes get SIGKILL, its object is gone at once."""
+    """Remove a Pod without any grace: its object is gone at once, its processes get SIGTERM and two seconds from the kubelet."""
     name, namespace = pod["metadata"]["name"], pod["metadata"].get("namespace", SYSTEM)
     cluster.delete("pod", name, namespace, "--grace-period=0", "--force", "--wait=false")
 

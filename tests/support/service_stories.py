@@ -51,6 +51,10 @@ class Lake:
         path = training.write(rows, self._directory / f"{name}.parquet")
         self.bucket.put(f"{self._prefix}{name}.parquet", path.read_bytes())
 
+    def objects(self) -> dict[str, bytes]:
+        """All files by key."""
+        return {entry.key: self.bucket.get(entry.key)[0] for entry in self.bucket.list(self._prefix)}
+
 
 def windy(rows: pa.Table, by: float = 30.0) -> pa.Table:
     """The same rows in a storm: one feature is far from what was."""

@@ -2,15 +2,20 @@
 
 import itertools
 import json
+import subprocess
 import threading
+import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from http.client import HTTPException
 from typing import Any
 
 import pyarrow as pa
 
-from tests.support.cluster import Cluster
+from kaizen.core.objects import SERVING_PORT
+from tests.support.cluster import Cluster, Object, Rejected, condition_of
 
 ROWS_A_REQUEST = 24
 """A day of the hourly table."""
@@ -31,26 +36,63 @@ def ask(url: str, body: bytes | None = None) -> tuple[dict[str, Any], dict[str, 
         return json.load(answer), dict(answer.headers)
 
 
+@dataclass(frozen=True)
+class Sent:
+    """A request that was sent to a Pod."""
+
+    pod: str
+    """Its uid."""
+    version: int | None
+    """Of the model that answered with 200; None when no such answer came back, whatever the server did."""
+    rows: int
+    at: float
+    """When the answer was read, in seconds since 1970."""
+
+
 @contextmanager
-def flowing(cluster: Cluster, namespace: str, service: str, model: str, rows: pa.Table, a_second: float = 100) -> Iterator[None]:
-    """Send the rows to a service, over and over, while the block runs; a broken forward is made again."""
+def flowing(
+    cluster: Cluster, namespace: str, service: str, model: str, rows: pa.Table, a_second: float = 100
+) -> Iterator[Sequence[Sent]]:
+    """Send the rows to a service, over and over, while the block runs; gives what was sent so far, in its order.
+
+    A client keeps to the Pod that it found behind the Service until that no longer answers.
+    """
     stop = threading.Event()
+    sent: list[Sent] = []
 
     def send() -> None:
         starts = itertools.cycle(range(0, rows.num_rows - ROWS_A_REQUEST + 1, ROWS_A_REQUEST))
         while not stop.is_set():
             try:
-                with cluster.port_forward(f"service/{service}", 80, namespace) as url:
+                pod = _pod_behind(cluster, namespace, service)["metadata"]
+                with cluster.port_forward(f"pod/{pod['name']}", SERVING_PORT, namespace) as url:
                     inputs = ask(f"{url}/v2/models/{model}")[0]["inputs"]
                     while not stop.wait(ROWS_A_REQUEST / a_second):
-                        ask(f"{url}/v2/models/{model}/infer", request(rows.slice(next(starts), ROWS_A_REQUEST), inputs))
-            except (OSError, AssertionError, ValueError):
+                        body = request(rows.slice(next(starts), ROWS_A_REQUEST), inputs)
+                        version = None
+                        try:
+                            version = int(ask(f"{url}/v2/models/{model}/infer", body)[1]["X-Model-Version"])
+                        finally:
+                            sent.append(Sent(pod["uid"], version, ROWS_A_REQUEST, time.time()))
+            except (OSError, AssertionError, ValueError, HTTPException, Rejected, subprocess.TimeoutExpired):
                 stop.wait(0.5)  # the Pod behind the forward went away
 
     thread = threading.Thread(target=send, name="traffic", daemon=True)
     thread.start()
     try:
-        yield
+        yield sent
     finally:
         stop.set()
         thread.join(30)
+
+
+def _pod_behind(cluster: Cluster, namespace: str, service: str) -> Object:
+    """A Pod that the Service sends requests to."""
+    body = cluster.get("service", service, namespace)
+    assert body is not None
+    selector = ",".join(f"{name}={value}" for name, value in body["spec"]["selector"].items())
+    for pod in cluster.list("pod", namespace, selector):
+        ready = condition_of(pod, "Ready")
+        if ready and ready["status"] == "True" and "deletionTimestamp" not in pod["metadata"]:
+            return pod
+    raise AssertionError(f"no Pod is ready behind Service {service}")

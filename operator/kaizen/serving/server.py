@@ -99,6 +99,7 @@ class _Server:
         self._metrics = Metrics()
         self._routes = PublicRoutes(self._metrics)
         self._observer: Observer | None = None
+        self._last_words = False
         self._ports: list[_Port] = []
         self._writing: asyncio.Future[None] | None = None
         self._write_again = 0.0
@@ -170,6 +171,7 @@ class _Server:
         while public.host.connections and self._loop.time() < deadline:
             public.host.close_idle(self._loop.time(), UNUSED_SECONDS)
             await asyncio.sleep(0.02)
+        self._last_words = True
         if self._observer is not None and self._observer.close(time.time()):
             with suppress(TimeoutError):
                 if self._writing is not None:
@@ -199,6 +201,8 @@ class _Server:
         while observer.count():
             await asyncio.sleep(0)
         wanted = observer.close_if_over(time.time())
+        if self._last_words:
+            return  # the drain writes what is left, and one at a time is written
         if wanted and now >= self._write_again and (self._writing is None or self._writing.done()):
             self._writing = asyncio.ensure_future(self._write(observer))
 
