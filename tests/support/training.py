@@ -150,3 +150,9 @@ class Silent:
     def metric(self, name: str, value: float, dataset: str) -> None:
         """Remember it."""
         self.figures.append(f"{dataset}/{name}")
+
+    def data(self, summary: Mapping[str, Any]) -> None:
+        """Nothing."""
+
+    def search(self, progress: object) -> None:
+        """Nothing."""

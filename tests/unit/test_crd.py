@@ -270,8 +270,8 @@ class Dog(BaseModel):
 
 
 QUANTITY = root(TRAINING_JOB)["properties"]["spec"]["properties"]["pod"]["properties"]["resources"]["properties"]["limits"][
-    "properties"
-]["cpu"]
+    "additionalProperties"
+]
 
 
 class Entry(Model):

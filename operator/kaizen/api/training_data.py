@@ -94,6 +94,10 @@ class Data(Model):
             "!has(self.split.method) || self.split.method != 'Temporal' || has(self.timestamp)",
             "split.method Temporal needs data.timestamp: name the column that orders the rows",
         ),
+        (
+            "!has(self.windowSeconds) || has(self.timestamp)",
+            "data.windowSeconds needs data.timestamp: name the column that orders the rows",
+        ),
         ("!has(self.timestamp) || self.timestamp != self.target", "data.timestamp and data.target must be different columns"),
         ("!(self.target in self.features.exclude)", "data.target is never a feature: remove it from features.exclude"),
         (

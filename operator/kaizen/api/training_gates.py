@@ -31,6 +31,14 @@ class Gate(Model):
             "gates[] needs exactly one kind of limit: atLeast and atMost, or againstProduction, or dropAtMost",
         ),
         (
+            "!has(self.atLeast) || !has(self.atMost) || self.atLeast <= self.atMost",
+            "gates[].atLeast must not be above atMost",
+        ),
+        (
+            "!has(self.minimumGroupRows) || has(self.slices) || has(self.sensitiveFeature)",
+            "gates[].minimumGroupRows goes with slices or sensitiveFeature",
+        ),
+        (
             "has(self.perturbation) == has(self.dropAtMost)",
             "gates[].perturbation and gates[].dropAtMost belong together: what is disturbed, and how far the metric may fall",
         ),

@@ -41,6 +41,13 @@ class Estimator(Model):
 class Code(Model):
     """The user's own Python function, which returns an unfitted scikit-learn estimator."""
 
+    model_config = ConfigDict(json_schema_extra=rules(
+        (
+            "has(self.revision) == has(self.path) && (has(self.path) || !self.uri.endsWith('.git'))",
+            "code.revision and code.path belong to a git repository, which needs both: a commit, tag or branch, and the file in it",
+        ),
+    ))  # fmt: skip
+
     uri: Annotated[str, Field(min_length=1, max_length=1024, pattern=r"^(s3://[^/]+/.+\.py|https://[^/]+/.+|pvc://[^/]+/.+)$")]
     """A .py file: s3://BUCKET/PATH, pvc://CLAIM/PATH or https://HOST/PATH; or a git repository: https://HOST/PATH.git."""
     revision: Annotated[str, Field(min_length=1, max_length=256, pattern="^[A-Za-z0-9][A-Za-z0-9._/-]*$")] | None = None
@@ -167,6 +174,11 @@ RECIPE_RULES = (
     (
         "!has(self.search) || size(self.search.space) > 0 || (has(self.estimator) && self.estimator.name == 'Auto')",
         "search.space must name at least one parameter; only estimator Auto brings its own",
+    ),
+    (
+        "!has(self.search) || !has(self.estimator) || self.estimator.name != 'Auto'"
+        " || (size(self.search.space) == 0 && self.search.sampler in ['TPE', 'Random'])",
+        "search with estimator Auto takes no space, for Auto brings its own, and sampler TPE or Random",
     ),
     ("!has(self.decision) || self.task == 'Classification'", "decision is for task Classification"),
     (

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field
 
 from kaizen.api.base import AnyValue, Model, Seconds, by_key, rules
+from kaizen.api.metrics import BETTER_HIGHER, CLASSIFICATION_METRICS, REGRESSION_METRICS
 
 
 class Parameter(Model):
@@ -41,8 +42,18 @@ class Parameter(Model):
     """With Categorical: texts, numbers, true or false."""
 
 
+_HIGHER = sorted(BETTER_HIGHER.intersection(CLASSIFICATION_METRICS + REGRESSION_METRICS))
+
+
 class Objective(Model):
     """What the best trial is best at, on inner folds."""
+
+    model_config = ConfigDict(json_schema_extra=rules(
+        (
+            f"!has(self.direction) || (self.direction == 'Maximize') == (self.metric in {_HIGHER})",
+            f"search.objective.direction is Maximize for {', '.join(_HIGHER)}, and Minimize for all others: leave it out",
+        ),
+    ))  # fmt: skip
 
     metric: Annotated[str, Field(min_length=1, max_length=64)]
     direction: Literal["Minimize", "Maximize"] | None = None
@@ -51,6 +62,18 @@ class Objective(Model):
 
 class Search(Model):
     """Tuning: many trials, judged on inner folds of the training part."""
+
+    model_config = ConfigDict(json_schema_extra=rules(
+        (
+            "self.sampler != 'Grid' || self.space.all(one, one.type == 'Categorical'"
+            " || (!(has(one.log) && one.log) && (one.type == 'Integer' || has(one.step))))",
+            "search.sampler Grid needs a step with type Float, and goes not with log: give step, or values with type Categorical",
+        ),
+        (
+            "self.sampler != 'CMAES' || size(self.space.filter(one, one.type != 'Categorical')) >= 2",
+            "search.sampler CMAES needs at least two parameters of type Float or Integer: use TPE",
+        ),
+    ))  # fmt: skip
 
     trials: Annotated[int, Field(ge=1, le=10_000)] = 40
     parallelism: Annotated[int, Field(ge=1, le=64)] = 1

@@ -13,7 +13,7 @@ from kaizen.registry import layout, manifest
 from kaizen.serving.engine import parity
 from kaizen.training.access import Access
 from kaizen.training.anomalies import Anomaly, fail_on
-from kaizen.training.environment import Meter, code_digest
+from kaizen.training.environment import code_digest
 from kaizen.training.errors import Failure
 from kaizen.training.estimators import Choice, choose
 from kaizen.training.evaluate import Metric, as_metrics, baseline, figures
@@ -106,8 +106,6 @@ class Surroundings:
     known: Known = lambda data, code: None
     facts: Mapping[str, Any] = field(default_factory=dict)
     """Further entries of the manifest: recipeDigest, lineage."""
-    meter: Meter = field(default_factory=Meter)
-    """Began with the run."""
 
 
 def run(
@@ -291,9 +289,8 @@ class _Run:
             trials = () if selection is None else selection.trials
             target = prepared.parts.test.target
             made = Report(
-                document, trial.answers, target, trial.classes, prepared.statistics, trials, goal, explanation, slices, metric,
-                _facts(self.around.meter),
-            )  # fmt: skip
+                document, trial.answers, target, trial.classes, prepared.statistics, trials, goal, explanation, slices, metric
+            )
             write_report(directory / "report.html", made)
 
         return written
@@ -342,16 +339,6 @@ class _Unsaved:
 def _summary(table: Table, anomalies: Sequence[Anomaly], rows: int, columns: int) -> dict[str, Any]:
     found = [anomaly.to_json() for anomaly in anomalies[:MOST_ANOMALIES]]
     return {"digest": table.digest, "rows": rows, "columns": columns, "anomalies": found}
-
-
-def _facts(meter: Meter) -> dict[str, str]:
-    """What the run has cost so far, as a person reads it."""
-    used = meter.read()
-    return {
-        "Duration": f"{used.duration_seconds:.0f} s",
-        "CPU time": f"{used.cpu_seconds:.0f} s",
-        "Peak memory": f"{used.peak_memory_bytes / 2**20:.0f} MiB",
-    }
 
 
 def _metrics(trial: Judged) -> tuple[Metric, ...]:

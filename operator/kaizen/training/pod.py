@@ -164,7 +164,6 @@ def _run(here: _Here) -> None:
         search=lambda choice, prepared: _searched(here, spec, choice, prepared, scratch),
         known=lambda data, code: already_trained(here.environment, data, code),
         facts=attempt.facts(),
-        meter=here.meter,
     )
     tracker = _tracker(here, spec, access)
     try:
@@ -220,7 +219,7 @@ def _trained(here: _Here, spec: "TrainingJobSpec", around: "Surroundings", scrat
     if attempt.metrics is not None:
         points += [point.to_json() for point in read_metrics(attempt.metrics).points]
     code = str(result.manifest["codeDigest"])
-    document = run_document(result.manifest, around.meter.read(), describe(here.environment), code, points)
+    document = run_document(result.manifest, here.meter.read(), describe(here.environment), code, points)
     here.told.step("Package", "writing to the bucket")
     digest = here.files.upload(result)
     here.files.conclude({**document, "model": here.files.model, "digest": digest, "gatesPassed": result.gates_passed})
