@@ -42,6 +42,7 @@ from kaizen.core.inference_service import WINDOW_GRACE_SECONDS
 from kaizen.monitoring import windows
 from kaizen.monitoring.windows import Window
 from kaizen.registry import layout, manifest
+from kaizen.registry.errors import Unreachable
 from kaizen.training import job
 from kaizen.training.access import Access
 from kaizen.training.gates import Champion
@@ -232,7 +233,10 @@ def _check_registry(cluster: Cluster, namespace: str, model: str, lake: Lake) ->
 
     def found() -> dict[str, Any]:
         prefix = layout.registry(namespace, model)
-        bodies = {entry.key.removeprefix(prefix): lake.bucket.get(entry.key)[0] for entry in lake.bucket.list(prefix)}
+        try:
+            bodies = {entry.key.removeprefix(prefix): lake.bucket.get(entry.key)[0] for entry in lake.bucket.list(prefix)}
+        except Unreachable as problem:
+            return {"the way to the bucket": str(problem)}  # a forwarded port may break on a loaded machine
         digests = {manifest.sha256(body): f"DIGEST of {key}" for key, body in bodies.items()}
         names = {**digests, **uids, model: "MODEL"}
         return {key: _masked(body.decode(), names) for key, body in bodies.items() if not key.startswith("versions/")}

@@ -17,7 +17,6 @@ from kaizen.training.estimators import choose
 from kaizen.training.fit import fit
 from kaizen.training.ingest import Table, ingest
 from kaizen.training.prepare import Rows, prepare
-from kaizen.training.spec import read_job, read_spec
 from tests.support import training
 
 ACCESS = Access(None)
@@ -413,54 +412,6 @@ def test_secrets_of_sources(tmp_path: Path) -> None:
     (tmp_path / "lake-keys" / "AWS_ENDPOINT_URL_S3").write_text("http://lake:7070")
     settings = Access("http://other", secrets=tmp_path).open(source, "lake").settings
     assert (settings.endpoint, settings.access_key, settings.secret_name) == ("http://lake:7070", "me", "lake-keys")
-
-
-SPECS: dict[str, tuple[dict[str, Any], str]] = {
-    "unknown field": ({"colour": "red"}, "spec.colour: extra inputs are not permitted"),
-    "unknown task": ({"task": "Clustering"}, "spec.task: input should be 'Classification' or 'Regression'"),
-    "test share": ({"data": {"split": {"testShare": 0.9}}}, "spec.data.split.testShare must be from 0.01 to 0.5"),
-    "temporal without time": ({"data": {"timestamp": None, "split": {"method": "Temporal"}}}, "needs data.timestamp"),
-    "window without time": ({"data": {"timestamp": None, "windowSeconds": 60}}, "spec.data.windowSeconds needs data.timestamp"),
-    "target excluded": ({"data": {"features": {"exclude": ["late"]}}}, "spec.data.target is never a feature"),
-    "target in time": ({"data": {"target": "time"}}, "must be different columns"),
-    "metric of the other task": (
-        {"gates": [{"name": "g", "metric": "logloss", "againstProduction": {}}]},
-        "spec.gates: logloss is no metric of task Classification: did you mean log_loss?",
-    ),
-    "sources without query": (
-        {"data": {"sources": [{"name": "a", "uri": "s3://b/a"}, {"name": "c", "uri": "s3://b/c"}]}},
-        "several sources need a query that joins them: write spec.data.query",
-    ),
-}
-
-
-@pytest.mark.parametrize(("changes", "sentence"), SPECS.values(), ids=SPECS)
-def test_specs(changes: dict[str, Any], sentence: str) -> None:
-    with pytest.raises(Failure) as failed:
-        read_spec(training.document("s3://lake/x/", **changes))
-    assert failed.value.code == "InvalidSpec"
-    assert sentence in failed.value.message
-
-
-JOB_FILES = {
-    "not YAML": ("a: [", "is not YAML: "),
-    "no TrainingJob": ("kind: Pod\n", "must hold exactly one object of kind TrainingJob, and holds 0"),
-    "another version": ("kind: TrainingJob\napiVersion: v1\n", "apiVersion must be mlops.kaizen.dev/v1alpha1, not v1"),
-    "no spec": ("kind: TrainingJob\napiVersion: mlops.kaizen.dev/v1alpha1\n", "spec must be a mapping"),
-}
-
-
-@pytest.mark.parametrize(("text", "sentence"), JOB_FILES.values(), ids=JOB_FILES)
-def test_job_files(tmp_path: Path, text: str, sentence: str) -> None:
-    (tmp_path / "job.yaml").write_text(text)
-    with pytest.raises(Failure) as failed:
-        read_job(tmp_path / "job.yaml")
-    assert sentence in failed.value.message
-
-
-def test_local_paths_are_for_the_terminal_only() -> None:
-    with pytest.raises(Failure, match=r"spec\.data\.sources\.0\.uri"):
-        read_spec(training.document("/lake/"))
 
 
 def test_nearest() -> None:

@@ -219,7 +219,6 @@ def test_search_side_by_side_is_an_indexed_job_that_index_0_decides() -> None:
     assert spec["successPolicy"] == {"rules": [{"succeededIndexes": "0"}]}
     found = told(containers(pod_of(body))["trainer"])
     assert found["KAIZEN_STUDY_ADDRESS"] == "flights-q1-0.flights-q1-workers:13000"
-    assert found["KAIZEN_WORKERS"] == "3"
     assert found["KAIZEN_WORKER_INDEX"]["fieldRef"]["fieldPath"] == f"metadata.annotations['{distributed.INDEX}']"
     assert pod_of(body)["subdomain"] == "flights-q1-workers"
 

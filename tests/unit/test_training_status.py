@@ -170,6 +170,14 @@ def test_run_that_would_only_repeat_a_version_ends_with_it() -> None:
     assert (plan.change, plan.records, plan.children) == (None, (), ())
 
 
+def test_gates_are_shown_as_the_schema_has_them() -> None:
+    gate = {"name": "good", "metric": "roc_auc", "outcome": "Failed", "passed": False, "required": False, "value": 0.6}
+    further = {"low": 0.55, "high": 0.65, "limit": 0.7, "against": None, "message": "roc_auc is 0.6", "details": [{"name": "x"}]}
+    status = status_of(training_job.decide(repeats(7, gates=[{**gate, **further}]), NOW))
+    shown = {"name": "good", "outcome": "Failed", "value": 0.6, "low": 0.55, "high": 0.65, "limit": 0.7}
+    assert status["gates"] == [{**shown, "message": "roc_auc is 0.6"}]
+
+
 @pytest.mark.parametrize(
     "seen", [repeats(8), repeats(0), repeats(7, recipeDigest="sha256:x")], ids=["unknown", "none", "of another"]
 )

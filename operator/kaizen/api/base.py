@@ -53,6 +53,7 @@ def by_key(*keys: str) -> dict[str, Any]:
 
 BRIEF = "x-kaizen-brief"
 """Marks a model that is another one again: its fields are described there, and once is enough for a CRD's size."""
+AS_ATOM: dict[str, Any] = {"x-kubernetes-list-type": "atomic"}
 AS_SET: dict[str, Any] = {"x-kubernetes-list-type": "set"}
 ANY_OBJECT: dict[str, Any] = {"x-kubernetes-preserve-unknown-fields": True}
 
@@ -113,7 +114,7 @@ class Metric(Status):
     """The rows it was measured on."""
 
 
-Metrics = Annotated[list[Metric], Field(max_length=64, json_schema_extra={"x-kubernetes-list-type": "atomic"})]
+Metrics = Annotated[list[Metric], Field(max_length=64, json_schema_extra=AS_ATOM)]
 
 
 class GateResult(Status):
@@ -122,10 +123,16 @@ class GateResult(Status):
     name: Annotated[str, Field(max_length=63)]
     outcome: Annotated[str, Field(max_length=64)]
     """Passed, Failed, Skipped (nothing serves yet) or NotComparable (too few new rows)."""
+    passed: bool | None = None
+    required: bool | None = None
+    """false: a failure is shown, and the version may serve all the same."""
     value: float | None = None
     low: float | None = None
     high: float | None = None
+    """The ends of the value's interval."""
     limit: float | None = None
+    against: Annotated[str, Field(max_length=64)] | None = None
+    """What it was compared with, e.g. version 3."""
     message: Annotated[str, Field(max_length=1024)] | None = None
 
 
@@ -167,8 +174,8 @@ class PodSettings(Model):
     """The part of a Pod's settings that most people need."""
 
     resources: Resources | None = None
-    node_selector: Annotated[dict[str, str], Field(max_length=32)] = {}
-    tolerations: Annotated[list[Toleration], Field(max_length=32)] = []
+    node_selector: Annotated[dict[str, Annotated[str, Field(max_length=63)]], Field(max_length=32)] = {}
+    tolerations: Annotated[list[Toleration], Field(max_length=32, json_schema_extra=AS_ATOM)] = []
     service_account_name: ObjectName | None = None
     """kaizen-trainer in training, kaizen-server in serving when omitted."""
     env: Annotated[list[EnvironmentVariable], Field(max_length=64, json_schema_extra=by_key("name"))] = []

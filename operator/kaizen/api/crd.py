@@ -22,6 +22,7 @@ _KEYWORDS = frozenset(
     }
 )  # fmt: skip
 """The words of JSON Schema that a structural schema shares with it."""
+_SCALARS = ("string", "integer", "number", "boolean")
 
 
 class NotStructural(ValueError):
@@ -162,15 +163,14 @@ def _check(node: Schema, result: Schema, where: str) -> None:
     unknown = {key for key in result if key not in _KEYWORDS and not key.startswith("x-kubernetes-")}
     if unknown:
         raise NotStructural(f"{where}: {', '.join(sorted(unknown))} has no place in a CRD")
-    if result.get("type") not in ("object", "array", "string", "integer", "number", "boolean"):
+    if result.get("type") not in ("object", "array", *_SCALARS):
         raise NotStructural(f"{where}: a field needs one type, and null is none")
     values = node.get("additionalProperties")
-    if (
-        values
-        and "x-kubernetes-preserve-unknown-fields" not in node
-        and (values is True or "properties" in values or "$ref" in values)
-    ):
-        raise NotStructural(f"{where}: a map of objects has no place here; use a list of named objects, or ANY_OBJECT")
+    if values and "x-kubernetes-preserve-unknown-fields" not in node:
+        if values is True or not (values.get("type") in _SCALARS or "x-kubernetes-int-or-string" in values):
+            raise NotStructural(f"{where}: only a map of scalars has a place here; use a list of named objects, or ANY_OBJECT")
+        if "maxProperties" not in result:
+            raise NotStructural(f"{where}: a map without a largest number of entries; give it max_length")
     if any(float(result.get(bound, 0)) % 1 for bound in ("minimum", "maximum")):
         # The API server compares a whole number with the bound's integer part: minimum 0.01 lets 0 pass.
         raise NotStructural(f"{where}: a fractional bound does not hold for whole numbers; use a CEL rule")

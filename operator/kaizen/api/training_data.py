@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
-from kaizen.api.base import AS_SET, ColumnName, Model, ObjectName, Seconds, by_key, rules
+from kaizen.api.base import AS_ATOM, AS_SET, ColumnName, Model, ObjectName, Seconds, by_key, rules
 
 
 class DataSource(Model):
@@ -123,7 +123,7 @@ class Data(Model):
     """Train on the newest rows only, counted back from the newest row; everything when omitted."""
     features: Features = Features()
     expectations: Annotated[list[Expectation], Field(max_length=64, json_schema_extra=by_key("column"))] = []
-    tolerated: Annotated[list[Tolerated], Field(max_length=32)] = []
+    tolerated: Annotated[list[Tolerated], Field(max_length=32, json_schema_extra=AS_ATOM)] = []
     """Anomalies that would stop the run, and shall not."""
     minimum_rows: Annotated[int, Field(ge=10, le=1_000_000_000)] = 1000
     split: Split = Split()

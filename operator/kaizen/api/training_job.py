@@ -6,6 +6,7 @@ from pydantic import ConfigDict, Field
 
 from kaizen.api.base import (
     ANY_OBJECT,
+    AS_ATOM,
     BRIEF,
     BaseStatus,
     GateResults,
@@ -253,9 +254,7 @@ class DataSummary(Status):
     columns: int | None = None
     trained_until: Annotated[str, Field(max_length=64)] | None = None
     """The newest moment in the data."""
-    anomalies: Annotated[list[Anomaly], Field(max_length=32, json_schema_extra={"x-kubernetes-list-type": "atomic"})] | None = (
-        None
-    )
+    anomalies: Annotated[list[Anomaly], Field(max_length=32, json_schema_extra=AS_ATOM)] | None = None
 
 
 class JobFailure(Status):

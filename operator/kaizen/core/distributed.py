@@ -62,7 +62,7 @@ def variables(observed: Observed, spec: TrainingJobSpec) -> tuple[dict[str, str]
     """What a member of a search is told: plain variables, and those that Kubernetes fills in."""
     if members(spec) == 1 or spec.container:
         return {}, []
-    plain = {"KAIZEN_STUDY_ADDRESS": f"{_first(observed)}:{STUDY_PORT}", "KAIZEN_WORKERS": str(members(spec))}
+    plain = {"KAIZEN_STUDY_ADDRESS": f"{_first(observed)}:{STUDY_PORT}"}
     return plain, [from_index("KAIZEN_WORKER_INDEX")]
 
 

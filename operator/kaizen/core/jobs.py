@@ -121,7 +121,7 @@ def _environment(observed: Observed, spec: TrainingJobSpec, now: datetime, trigg
     told: dict[str, Any] = {
         "KAIZEN_ANCHORS": recipes.anchors(model, champion, now),
         "KAIZEN_CHAMPION": {"version": champion.version, "digest": champion.digest} if champion else None,
-        "KAIZEN_KNOWN": recipes.known(spec, model),
+        "KAIZEN_KNOWN": recipes.known(spec, model, champion),
         "KAIZEN_LINEAGE": lineage,
     }
     return {**environment, **{name: json.dumps(value, sort_keys=True) for name, value in told.items() if value}}

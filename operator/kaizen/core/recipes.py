@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from kaizen.api.training_job import Recipe, TrainingJobSpec
+from kaizen.core import runs
 from kaizen.core.plan import ModelRegistry, Production, RegistryEntry
 
 __all__ = ["anchors", "known", "recipe_digest", "repeated"]
@@ -32,10 +33,11 @@ def recipe_digest(spec: Recipe) -> str:
     return f"sha256:{hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()}"
 
 
-def known(spec: TrainingJobSpec, model: ModelRegistry) -> list[dict[str, Any]]:
+def known(spec: TrainingJobSpec, model: ModelRegistry, champion: Production | None = None) -> list[dict[str, Any]]:
     """The versions that the same recipe made, newest first: {version, digest, recipeDigest, dataDigest, codeDigest}.
 
-    None for an image that is not named by its digest: what it holds today nobody knows.
+    None for an image that is not named by its digest: what it holds today nobody knows.  Nor one that was rejected, or was
+    compared with another version than the one that serves now: training it again judges it anew.
     """
     if spec.container and "@sha256:" not in spec.container.image:
         return []
@@ -43,7 +45,7 @@ def known(spec: TrainingJobSpec, model: ModelRegistry) -> list[dict[str, Any]]:
     return [
         {"version": entry.version, "digest": entry.digest, **_digests(entry)}
         for entry in sorted(model.entries, key=lambda entry: -entry.version)
-        if _made_by(entry, wanted) and _digests(entry).get("dataDigest")
+        if _made_by(entry, wanted) and _digests(entry).get("dataDigest") and _stands(entry, champion)
     ][:MOST_KNOWN]
 
 
@@ -71,6 +73,14 @@ def anchors(model: ModelRegistry, champion: Production | None, now: datetime) ->
 
 def _made_by(entry: RegistryEntry, recipe: str) -> bool:
     return entry.reason is None and entry.manifest.get("recipeDigest") == recipe
+
+
+def _stands(entry: RegistryEntry, champion: Production | None) -> bool:
+    """Whether a version's gates would be judged as they were."""
+    gates = [gate for gate in entry.manifest.get("gates") or () if isinstance(gate, Mapping)]
+    compared = {gate.get("championDigest") for gate in gates if gate.get("championDigest")}
+    served = {champion.digest} if champion else set()
+    return not runs.failed_gates(entry.manifest) and (compared <= served or entry.digest in served)
 
 
 def _digests(entry: RegistryEntry) -> Mapping[str, str]:

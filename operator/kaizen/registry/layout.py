@@ -24,8 +24,9 @@ __all__ = [
 ]
 
 MANIFEST = "manifest.json"
-SCHEMA = "schema.json"
 """The file of a model directory that names all others; it is written last."""
+SCHEMA = "schema.json"
+"""The file of a model directory with the frozen schema of its data."""
 
 _SEQUENCE_DIGITS = 12
 

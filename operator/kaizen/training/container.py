@@ -28,6 +28,7 @@ from kaizen.training.errors import DO_NOT_RETRY, Failure
 from kaizen.training.known import already_trained
 from kaizen.training.pod import end, explain
 from kaizen.training.progress import BucketProgress, LineProgress, Progress
+from kaizen.training.run_files import RunFiles
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,7 +65,7 @@ def main(environment: Mapping[str, str] = os.environ) -> int:
         from kaizen.training.spec import read_spec
 
         spec = read_spec(attempt.spec)
-        prepared = _prepared(spec, Access.from_environment(environment), told)
+        prepared = _prepared(spec, Access.from_environment(environment), told, RunFiles(bucket, attempt))
         if attempt.index == 0 and (same := already_trained(environment, prepared.table.digest)):
             _conclude(bucket, attempt, same)
             told.step("Done", f"version {same['version']} was made of the same data by the same recipe")
@@ -199,11 +200,13 @@ def _room() -> Iterator[None]:
         raise no_space("the prepared rows") from problem
 
 
-def _prepared(spec: TrainingJobSpec, access: Access, progress: Progress) -> "Prepared":
+def _prepared(spec: TrainingJobSpec, access: Access, progress: Progress, run_files: RunFiles) -> "Prepared":
+    """Checked against the serving version's schema too: not only after hours of training."""
     from kaizen.training.job import Surroundings, prepare_run
 
     with tempfile.TemporaryDirectory(prefix="kaizen-") as scratch:
-        return prepare_run(spec, Surroundings(access, progress), Path(scratch))
+        champion, _ = run_files.champions(Path(scratch))
+        return prepare_run(spec, Surroundings(access, progress, champion), Path(scratch))
 
 
 def _table(rows: "Rows", target: str) -> "pa.Table":

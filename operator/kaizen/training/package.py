@@ -38,8 +38,8 @@ EXAMPLES = 32
 PARITY_ROWS = 2000
 """Held-out rows on which the compiled engine is compared with scikit-learn, besides the hostile ones made from them."""
 PACKAGES = ("numpy", "pandas", "scipy", "scikit-learn", "skops", "treelite")
-BOOSTERS = ("lightgbm", "xgboost")
-"""Needed by models of theirs only."""
+BOOSTERS = {"lightgbm": "lightgbm", "xgboost-cpu": "xgboost"}
+"""Package and module, needed by models of theirs only."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -213,14 +213,16 @@ def _write_mlflow(directory: Path) -> None:
         },
     }
     (directory / "MLmodel").write_text(yaml.safe_dump(model), encoding="utf-8")
-    needed = [f"{name}=={importlib.metadata.version(name)}" for name in PACKAGES if name != "treelite"]
+    held = " ".join([MODEL_FILE, *skops.io.get_untrusted_types(file=directory / MODEL_FILE)])
+    wanted = [*(name for name in PACKAGES if name != "treelite"), *(name for name, module in BOOSTERS.items() if module in held)]
+    needed = [f"{name}=={importlib.metadata.version(name)}" for name in wanted]
     (directory / "requirements.txt").write_text("\n".join(needed) + "\n", encoding="utf-8")
     environment = {"python": platform.python_version(), "build_dependencies": ["pip"], "dependencies": ["-r requirements.txt"]}
     (directory / "python_env.yaml").write_text(yaml.safe_dump(environment, sort_keys=False), encoding="utf-8")
 
 
 def _versions() -> dict[str, str]:
-    packages = {name: importlib.metadata.version(name) for name in PACKAGES}
+    packages = {name: importlib.metadata.version(name) for name in (*PACKAGES, *BOOSTERS)}
     return {"python": platform.python_version(), "kaizen": __version__, **packages}
 
 

@@ -43,6 +43,7 @@ UPLOADS = 8
 def main(environment: Mapping[str, str] = os.environ) -> int:
     """Run the attempt; returns the exit code."""
     told: _Told | None = None
+    attempt: Attempt | None = None
     try:
         meter = Meter()
         attempt = Attempt.from_environment(environment)
@@ -67,7 +68,8 @@ def main(environment: Mapping[str, str] = os.environ) -> int:
         exit_code = end(environment, explain(problem, told.current if told else "Ingest", begun=told is not None))
         if told is not None:
             told.close()
-        return exit_code
+        # A worker's end does not end the search: index 0 says what is wrong for good.
+        return 1 if attempt is not None and attempt.index else exit_code
 
 
 def explain(problem: Exception, step: str, *, begun: bool) -> Failure:

@@ -23,6 +23,8 @@ from kaizen.training.errors import Failure
 __all__ = ["LocalSpec", "check", "read_job", "read_spec"]
 
 STEP = "Ingest"
+_KINDS = {"str": "a text", "int": "a whole number", "float": "a number", "bool": "true or false"}
+"""Of a value that may have one of several, by pydantic's names."""
 
 
 class LocalSource(DataSource):
@@ -82,8 +84,7 @@ def read_spec(document: Mapping[str, Any], *, local: bool = False) -> TrainingJo
     try:
         spec = (LocalSpec if local else TrainingJobSpec).model_validate_json(text, strict=True)
     except ValidationError as problem:
-        first = problem.errors()[0]
-        raise _invalid(f"{_field(first['loc'])}: {first['msg'][:1].lower()}{first['msg'][1:]}{_others(problem)}") from problem
+        raise _invalid(_sentence(problem)) from problem
     check(spec)
     return spec
 
@@ -131,7 +132,7 @@ def _repeated(schema: Mapping[str, Any], items: list[Any], where: str) -> Iterat
     for number, item in enumerate(items):
         identity = {key: item.get(key) for key in keys} if keys else item
         if identity in seen:
-            yield f"{where}[{number}]: Duplicate value: {json.dumps(identity)}"
+            yield f"{where}[{number}]: Duplicate value: {json.dumps(identity, separators=(',', ':'))}"
         seen.append(identity)
 
 
@@ -157,14 +158,16 @@ def _relative(uri: str) -> bool:
     return bool(uri) and "://" not in uri and not uri.startswith("/")
 
 
-def _field(place: tuple[int | str, ...]) -> str:
-    """As the API server writes it: spec.data.sources[0].uri."""
-    return "spec" + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place)
-
-
-def _others(problem: ValidationError) -> str:
-    others = problem.error_count() - 1
-    return f" (and {others} more)" if others else ""
+def _sentence(problem: ValidationError) -> str:
+    """The first problem, with its place as the API server writes it: spec.data.sources[0].uri."""
+    found = problem.errors()
+    place, message, count = found[0]["loc"], found[0]["msg"], len(found)
+    if kinds := [_KINDS[str(one["loc"][-1])] for one in found if one["loc"][:-1] == place[:-1] and one["loc"][-1] in _KINDS]:
+        # pydantic names each kind that a value might have had.
+        place, message, count = place[:-1], f"input should be {' or '.join(kinds)}", count - len(kinds) + 1
+    where = "spec" + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place)
+    others = f" (and {count - 1} more)" if count > 1 else ""
+    return f"{where}: {message[:1].lower()}{message[1:]}{others}"
 
 
 def _invalid(message: str) -> Failure:
