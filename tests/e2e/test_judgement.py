@@ -52,9 +52,10 @@ def test_all_gates_are_judged_and_a_failed_required_one_rejects_the_version(clus
         "Version 1 is registered as rejected: gate perfect failed.",
     )
     gates = {gate["name"]: gate for gate in status["gates"]}
-    assert {name: gate["outcome"] for name, gate in gates.items()} == {
-        **dict.fromkeys(("good", "each-carrier", "fair", "robust", "fast"), "Passed"),
-        **dict.fromkeys(("perfect", "wish"), "Failed"),
+    assert {name: (gate["outcome"], gate["passed"], gate["required"]) for name, gate in gates.items()} == {
+        **dict.fromkeys(("good", "each-carrier", "fair", "robust", "fast"), ("Passed", True, True)),
+        "perfect": ("Failed", False, True),
+        "wish": ("Failed", False, False),
     }
     assert {name: gate["limit"] for name, gate in gates.items()} == {
         "good": 0.7, "each-carrier": 0.5, "fair": 0.9, "robust": 0.4, "fast": 1.0, "perfect": 0.999, "wish": 0.001
@@ -87,12 +88,18 @@ def test_all_gates_are_judged_and_a_failed_required_one_rejects_the_version(clus
     dataset, _ = lake.bucket.read(f"{layout.dataset(namespace, status['data']['digest'])}croissant.json")
     assert dataset["conformsTo"] == "http://mlcommons.org/croissant/1.1"
 
-    # The same once more, under another name.
+
+def test_same_job_again_points_at_the_version_that_is_there(cluster: Cluster, namespace: str, lake: Lake) -> None:
+    model = fresh_model()
+    wanted = {"gates": GATES[:1]}
+    cluster.apply(service_stories.job("first", model, lake, **wanted), namespace=namespace)
+    first = training_stories.ended_as(cluster, namespace, "first", "Registered")
     cluster.apply(service_stories.job("second", model, lake, **wanted), namespace=namespace)
-    body = training_stories.ended_as(cluster, namespace, "second", "AlreadyTrained")
-    assert body["status"]["modelVersionName"] == f"{model}-v1"
-    assert condition_of(body, "Succeeded") is not None
-    assert len(versions.list_versions(lake.bucket, namespace, model)) == 1
+    second = training_stories.ended_as(cluster, namespace, "second", "AlreadyTrained")
+    assert second["status"]["modelVersionName"] == f"{model}-v1"
+    for name in ("metrics", "gates", "data"):
+        assert second["status"][name] == first["status"][name]
+    assert [v.version for v in versions.list_versions(lake.bucket, namespace, model)] == [1]
 
 
 def test_row_that_breaks_an_expectation_ends_the_run(cluster: Cluster, namespace: str, lake: Lake) -> None:

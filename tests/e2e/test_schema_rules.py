@@ -81,8 +81,8 @@ CODE = {
     "secretName": "git",
 }  # fmt: skip
 CONTAINER = {"image": "train:1", "command": ["train"], "args": ["--fast"], "parameters": {"a": 1}, "replicas": 2}
-BY_CODE = {"code": CODE, "decision": {"threshold": 0.5}}
-BY_CONTAINER = {"container": CONTAINER, "decision": {"cost": {"falsePositive": 1, "falseNegative": 5}}}
+BY_CODE: dict[str, Any] = {"code": CODE, "decision": {"threshold": 0.5}}
+BY_CONTAINER: dict[str, Any] = {"container": CONTAINER, "decision": {"cost": {"falsePositive": 1, "falseNegative": 5}}}
 SERVICE = inference_service(
     version=1,
     replicas={"minimum": 1},

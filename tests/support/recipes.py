@@ -36,7 +36,7 @@ STEP = "search.space[].step must be above 0, and goes not with log"
 GRID = "search.sampler Grid needs a step with type Float, and goes not with log: give step, or values with type Categorical"
 AUTO = "search with estimator Auto takes no space, for Auto brings its own, and sampler TPE or Random"
 OWN_SPACE = "search.space must name at least one parameter; only estimator Auto brings its own"
-GIT = "code.revision and code.path belong to a git repository, which needs both: a commit, tag or branch, and the file in it"
+GIT = "code.revision and code.path belong to a git repository, which needs both: a commit, tag or branch, and a file in it"
 GROUPS = "data.split.groups, the columns whose equal values stay together, goes with split.method Grouped and only there"
 INCLUDED = "data.features.include names only data.timestamp and columns of data.sensitive: all others are features anyway"
 EXPECTED = "data.expectations[] needs at least one of minimum, maximum, missingShareAtMost, allowed"
@@ -132,6 +132,10 @@ BROKEN: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "half a leaf at most": (
         _space({**LEAVES, "high": 16.5}),
+        "search.space[].high must be a whole number with type Integer",
+    ),
+    "leaves that nobody can count": (
+        _space({**LEAVES, "high": 1e300}),
         "search.space[].high must be a whole number with type Integer",
     ),
     "half a step": (

@@ -13,7 +13,7 @@ from kaizen.registry.store import Bucket
 from tests.support.cluster import Cluster, Object, condition_of
 from tests.support.wait import until
 
-ENDED_SECONDS = 150
+ENDED_SECONDS = 90
 """A story of two or three Pods on a busy machine."""
 FINISHED = ("COMPLETE", "PRUNED", "FAIL")
 

@@ -133,6 +133,8 @@ FILES = {
     "not YAML": ("a: [", "is not YAML: "),
     "not UTF-8": (b"a: \xff\xfe", "is not YAML: "),
     "a key twice": (HEAD + "spec: {task: Classification, task: Regression}", "is not YAML: task is given twice"),
+    "a key that is a list": (HEAD + "spec: {? [task] : Classification}", "is not YAML: "),
+    "itself": (HEAD + "spec: &spec {pod: *spec}", "spec holds what JSON cannot: Circular reference"),
     "no TrainingJob": ("kind: Pod\n", "must hold exactly one object of kind TrainingJob, and holds 0"),
     "two TrainingJobs": (f"{HEAD}---\n{HEAD}", "must hold exactly one object of kind TrainingJob, and holds 2"),
     "another version": ("kind: TrainingJob\napiVersion: v1\n", "apiVersion must be mlops.kaizen.dev/v1alpha1, not v1"),
@@ -203,12 +205,13 @@ EXPRESSIONS: dict[str, bool] = {
     "self.name.matches('^a.c$') && self.name.matches('b') && !self.name.matches('^b')": True,
     r"'it\'s'.matches('\\.') || self.name.startsWith('ab') && self.name.endsWith('bc')": True,
     "double(int(self.half)) == self.half": False,
+    "double(int(self.huge)) == self.huge": False,
 }
 
 
 @pytest.mark.parametrize(("expression", "expected"), EXPRESSIONS.items())
 def test_expressions(expression: str, expected: bool) -> None:
-    value = {"a": {"b": 2}, "items": [1, 2, 3], "name": "abc", "half": 1.5}
+    value = {"a": {"b": 2}, "items": [1, 2, 3], "name": "abc", "half": 1.5, "huge": 1e300}
     assert compiled(expression)(value) is expected
 
 

@@ -171,11 +171,11 @@ def test_run_that_would_only_repeat_a_version_ends_with_it() -> None:
 
 
 def test_gates_are_shown_as_the_schema_has_them() -> None:
-    gate = {"name": "good", "metric": "roc_auc", "outcome": "Failed", "passed": False, "required": False, "value": 0.6}
-    further = {"low": 0.55, "high": 0.65, "limit": 0.7, "against": None, "message": "roc_auc is 0.6", "details": [{"name": "x"}]}
-    status = status_of(training_job.decide(repeats(7, gates=[{**gate, **further}]), NOW))
-    shown = {"name": "good", "outcome": "Failed", "value": 0.6, "low": 0.55, "high": 0.65, "limit": 0.7}
-    assert status["gates"] == [{**shown, "message": "roc_auc is 0.6"}]
+    shown = {"name": "good", "outcome": "Failed", "passed": False, "required": False, "value": 0.6, "low": 0.55, "high": 0.65}
+    shown |= {"limit": 0.7, "against": "version 3", "message": "roc_auc is 0.6"}
+    further = {"metric": "roc_auc", "championDigest": "sha256:3", "details": [{"name": "x"}]}
+    status = status_of(training_job.decide(repeats(7, gates=[{**shown, **further}]), NOW))
+    assert status["gates"] == [shown]
 
 
 @pytest.mark.parametrize(

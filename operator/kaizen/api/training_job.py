@@ -45,7 +45,7 @@ class Code(Model):
     model_config = ConfigDict(json_schema_extra=rules(
         (
             "has(self.revision) == has(self.path) && (has(self.path) || !self.uri.endsWith('.git'))",
-            "code.revision and code.path belong to a git repository, which needs both: a commit, tag or branch, and the file in it",
+            "code.revision and code.path belong to a git repository, which needs both: a commit, tag or branch, and a file in it",
         ),
     ))  # fmt: skip
 

@@ -36,7 +36,9 @@ def gates(document: Mapping[str, Any]) -> list[dict[str, Any]]:
     found = []
     for item in _objects(document.get("gates"))[:16]:
         result: dict[str, Any] = {"name": _text(item.get("name"), 63), "outcome": _text(item.get("outcome"), 64)}
+        result |= {name: item[name] for name in ("passed", "required") if isinstance(item.get(name), bool)}
         result |= without_none({name: _number(item.get(name)) for name in ("value", "low", "high", "limit")})
+        result |= without_none({"against": text(item.get("against"), 64)})
         if item.get("message"):
             result["message"] = _text(item["message"], LONGEST)
         found.append(result)

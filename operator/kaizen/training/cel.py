@@ -15,13 +15,22 @@ __all__ = ["NotCel", "compiled"]
 Scope = Mapping[str, Any]
 Term = Callable[[Scope], Any]
 
+
+def _int(value: float) -> int:
+    """Cut to a whole number of 64 bits."""
+    whole = int(value)
+    if not -(2**63) <= whole < 2**63:
+        raise OverflowError
+    return whole
+
+
 _TOKEN = re.compile(r"\s*(?:(\d+(?:\.\d+)?)|'((?:[^'\\]|\\.)*)'|([A-Za-z_]\w*)|(&&|\|\||[=!<>]=|[-+<>!?:.,()\[\]]))")
 _RELATIONS: dict[str, Callable[[Any, Any], bool]] = {
     "==": operator.eq, "!=": operator.ne, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
     "in": lambda item, items: item in items,
 }  # fmt: skip
 _SUMS: dict[str, Callable[[Any, Any], Any]] = {"+": operator.add, "-": operator.sub}
-_FUNCTIONS: dict[str, Callable[[Any], Any]] = {"size": len, "int": int, "double": float}
+_FUNCTIONS: dict[str, Callable[[Any], Any]] = {"size": len, "int": _int, "double": float}
 _METHODS: dict[str, Callable[[Any, Any], Any]] = {
     "matches": lambda text, pattern: re.search(pattern, text) is not None,
     "startsWith": str.startswith,
@@ -35,11 +44,18 @@ class NotCel(ValueError):
 
 
 def compiled(expression: str) -> Callable[[Any], bool]:
-    """A function of `self`.  Raises NotCel."""
+    """A function of `self`, false also where the API server could not evaluate the rule.  Raises NotCel."""
     parser = _Parser(expression)
     term = parser.expression()
     parser.end()
-    return lambda value: bool(term({"self": value}))
+
+    def holds(value: Any) -> bool:
+        try:
+            return bool(term({"self": value}))
+        except OverflowError:
+            return False
+
+    return holds
 
 
 @dataclass(frozen=True)
