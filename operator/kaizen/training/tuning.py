@@ -82,7 +82,7 @@ def tune(
         search: how many trials of what.
         report: is told after each trial; from several threads, one at a time.
         store: is given the study's file after each trial that ended.
-        scratch: a directory that outlives a restart of the container; a temporary one when omitted.
+        scratch: a directory for the study's file; a temporary one when omitted.
         address: where to serve the study to the other workers; without one all trials run here.
 
     Raises:
