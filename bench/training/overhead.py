@@ -54,7 +54,7 @@ def main() -> int:
             whole = time.monotonic() - begun
             inside = _fit(cluster, f"run-{number}")
             overheads.append(whole - inside)
-            print(f"run {number}: {whole:.1f} s from applied to Ready, {inside:.1f} s of it fitting: {whole - inside:.1f} s overhead")
+            print(f"run {number}: {whole:.1f} s from applied to Ready, {inside:.1f} s fitting: {whole - inside:.1f} s overhead")
     cluster.kubectl("delete", "namespace", NAMESPACE, "--wait=false")
     median = statistics.median(overheads)
     print(f"median overhead {median:.1f} s, limit {LIMIT:g} s")

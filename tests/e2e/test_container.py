@@ -88,7 +88,11 @@ def test_killed_code_goes_on_from_its_checkpoint(cluster: Cluster, namespace: st
 
 
 def test_replicas_find_each_other_and_rank_0_leaves_the_model(cluster: Cluster, namespace: str, lake: Lake) -> None:
-    model = run(cluster, namespace, lake, container(cluster, MEET, TRAIN, replicas=2))
+    # Both at once, on a node of two cores.
+    resources = {"requests": {"cpu": "100m", "memory": "256Mi"}}
+    further = {"spec": {"containers": [{"name": name, "resources": resources} for name in ("data", "trainer")]}}
+    wanted = container(cluster, MEET, TRAIN, replicas=2)
+    model = run(cluster, namespace, lake, wanted, pod={"resources": resources}, podTemplate=further)
     body = training_stories.ended_as(cluster, namespace, "own", "Registered")
     document = training_stories.outcome(lake.bucket, namespace, body)
     assert training_stories.over_time(document, "heard") == [(0, 1)]
