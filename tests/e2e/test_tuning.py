@@ -125,6 +125,18 @@ def test_search_for_an_unknown_parameter_is_refused_once(cluster: Cluster, names
     until("the workers' Service is gone", lambda: not cluster.get("service", "search-workers", namespace), 20)
 
 
+def test_namespace_goes_while_a_search_runs(cluster: Cluster, namespace: str, lake: Lake) -> None:
+    search(cluster, namespace, lake)
+    until(
+        "both run",
+        lambda: all(training_stories.running(cluster, namespace, "search", "trainer", index) for index in (0, 1)),
+        60,
+        lambda: training_stories.explained(cluster, namespace, "search"),
+    )
+    cluster.kubectl("delete", "namespace", namespace, "--timeout=60s", seconds=65)
+    cluster.kubectl("create", "namespace", namespace)
+
+
 def crash(cluster: Cluster, pod: dict[str, Any]) -> None:
     """SIGKILL, and a Pod that is gone."""
     chaos.kill_process(cluster, pod)

@@ -223,6 +223,27 @@ def test_who_is_asked_for_trouble(one: dict[str, Any], pods: list[dict[str, Any]
     assert (about and about["kind"]) == expected
 
 
+INDEXED = {"backoffLimitPerIndex": 2}
+DELETED = {"deletionTimestamp": "2026-03-01T11:00:00Z"}
+ENDED = pod("trainer", index=1, exitCode=137)
+KEPT: dict[str, tuple[dict[str, Any], dict[str, Any], bool]] = {
+    "a deleted member": (INDEXED, DELETED, True),
+    "a member that failed": (INDEXED, {}, False),
+    "the only Pod": ({}, DELETED, False),
+}
+
+
+@pytest.mark.parametrize(("further", "deleted", "expected"), KEPT.values(), ids=KEPT)
+def test_namespace_is_asked_for_while_a_pod_awaits_its_replacement(
+    further: dict[str, Any], deleted: dict[str, Any], expected: bool
+) -> None:
+    one, member = job(), {**ENDED, "metadata": {**ENDED["metadata"], **deleted}}
+    one["spec"] |= further
+    assert training_job.decide(observed(one, member, search=SEARCH), NOW).tenant is expected
+    one["metadata"] |= DELETED
+    assert not training_job.decide(observed(one, member, search=SEARCH), NOW).tenant
+
+
 @pytest.mark.parametrize(("waiting", "expected"), [(0, "Unschedulable"), (1, "Running")], ids=["index 0", "a worker"])
 def test_search_waits_for_index_0_alone(waiting: int, expected: str) -> None:
     unschedulable = {"type": "PodScheduled", "status": "False", "message": "0/1 nodes are available"}

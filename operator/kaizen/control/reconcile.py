@@ -192,7 +192,7 @@ class Reconciler:
         known = {key_of(child): child for child in observed.children}
         try:
             if plan.tenant:
-                await ensure_tenant(self._client, observed.namespace, self._bucket.workload_keys())
+                await self._ensure_tenant(observed)
             for record in plan.records:
                 await self._children.ensure_record(record, self._store.get(key_of(record)))
             for child in plan.children:
@@ -210,6 +210,16 @@ class Reconciler:
                 return _refused(observed, plan, problem)
             return replace(plan, outcome=Retry("ApplyFailed", str(problem)), change=None)
         return plan
+
+    async def _ensure_tenant(self, observed: Observed) -> None:
+        try:
+            await ensure_tenant(self._client, observed.namespace, self._bucket.workload_keys())
+        except NotFound:
+            # The namespace is going, and waits for Pods that may be kept until they are replaced, which cannot be any more.
+            for child in observed.children:
+                if child["kind"] == "Job" and not child["metadata"].get("deletionTimestamp"):
+                    await self._client.delete(child)
+            raise
 
     async def _apply_status(self, observed: Observed, plan: Plan, now: datetime) -> None:
         owner, before = observed.owner, observed.owner.get("status", {})

@@ -26,6 +26,7 @@ __all__ = [
     "SERVICE_ACCOUNT",
     "TRAINING_JOB_LABEL",
     "Counted",
+    "awaits_replacement",
     "count_job",
     "count_name",
     "counted",
@@ -176,6 +177,13 @@ def own_job(children: Sequence[Object]) -> Object | None:
 def is_over(job: Object) -> bool:
     """Whether a Job has ended, well or not."""
     return _condition(job, "Complete") is not None or _condition(job, "Failed") is not None
+
+
+def awaits_replacement(job: Object, children: Sequence[Object]) -> bool:
+    """Whether a Pod that was deleted is kept until another has its index, as Kubernetes does to count its failures (KEP-3850)."""
+    if "backoffLimitPerIndex" not in job["spec"] or is_over(job) or job["metadata"].get("deletionTimestamp"):
+        return False
+    return any(pod["metadata"].get("deletionTimestamp") and ends.has_ended(pod) for pod in _pods(children))
 
 
 def failure(job: Object, children: Sequence[Object]) -> dict[str, Any] | None:

@@ -61,7 +61,7 @@ def decide(observed: Observed, now: datetime) -> Plan:
     if job is None:
         return _start(observed, spec, run, now)
     plan = _goes_on(observed, spec, run, job)
-    return replace(plan, children=_workers(observed, spec))
+    return replace(plan, children=_workers(observed, spec), tenant=jobs.awaits_replacement(job, observed.children))
 
 
 def is_over(owner: Object) -> bool:

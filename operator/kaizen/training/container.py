@@ -26,7 +26,7 @@ from kaizen.training.access import Access, bucket_from_environment
 from kaizen.training.attempt import Attempt
 from kaizen.training.errors import DO_NOT_RETRY, Failure
 from kaizen.training.known import already_trained
-from kaizen.training.pod import end, explain
+from kaizen.training.pod import end, end_when_told, explain
 from kaizen.training.progress import BucketProgress, LineProgress, Progress
 from kaizen.training.run_files import RunFiles
 
@@ -246,4 +246,5 @@ def _write(bucket: "Bucket", key: str, body: bytes) -> None:
 
 
 if __name__ == "__main__":
+    end_when_told()
     sys.exit(main() if sys.argv[1:] == ["data"] else "usage: python -m kaizen.training.container data")

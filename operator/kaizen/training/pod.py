@@ -2,10 +2,12 @@
 
 It writes below runs/<Job's uid>/<Pod's uid>/ only, and at the end run.json, which names the attempt that won; the operator
 takes it from there.  Whatever goes wrong is told in the termination message; exit code 10 says that no retry can mend it.
+Told to end, it ends at once: all that a retry goes on from is in the bucket by then.
 """
 
 import json
 import os
+import signal
 import sys
 import tempfile
 import traceback
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     from kaizen.training.trials import SearchProgress
     from kaizen.training.tuning import Selection
 
-__all__ = ["end", "explain", "main", "say"]
+__all__ = ["end", "end_when_told", "explain", "main", "say"]
 
 TERMINATION_LOG = Path("/dev/termination-log")
 LONGEST_MESSAGE = 2000
@@ -102,6 +104,16 @@ def end(environment: Mapping[str, str], failure: Failure) -> int:
 def say(environment: Mapping[str, str], document: Mapping[str, Any]) -> None:
     """Leave a termination message; raises OSError."""
     Path(environment.get("KAIZEN_TERMINATION_LOG") or TERMINATION_LOG).write_text(json.dumps(document), encoding="utf-8")
+
+
+def end_when_told() -> None:
+    """End at once by SIGTERM, which a container's first process would ignore until it is killed for that."""
+
+    def ended(number: int, _: object) -> None:
+        print("the Pod was told to end", file=sys.stderr, flush=True)
+        os._exit(128 + number)
+
+    signal.signal(signal.SIGTERM, ended)
 
 
 class _Told:
@@ -283,4 +295,5 @@ def _tracker(here: _Here, spec: "TrainingJobSpec", access: Access) -> "Tracker |
 
 
 if __name__ == "__main__":
+    end_when_told()
     sys.exit(main())
