@@ -99,11 +99,3 @@ def test_replicas_find_each_other_and_rank_0_leaves_the_model(cluster: Cluster, 
     assert len(training_stories.over_time(document, "accuracy")) == EPOCHS
     assert [v.state for v in versions.list_versions(lake.bucket, namespace, model)] == ["Committed"]
     until("the members' Service is gone", lambda: not cluster.get("service", "own-workers", namespace), 20)
-
-
-def test_script_that_leaves_no_model_is_told_what_to_leave(cluster: Cluster, namespace: str, lake: Lake) -> None:
-    run(cluster, namespace, lake, container(cluster, 'print("done")'))
-    body = training_stories.ended_as(cluster, namespace, "own", "ModelMissing")
-    assert "skops.io.dump" in body["status"]["failure"]["message"]
-    assert body["status"]["failure"]["exitCode"] == 10
-    assert len(cluster.list("pod", namespace)) == 1

@@ -76,7 +76,8 @@ def test_search_of_two_workers_is_shown_while_it_goes_on_and_counted_at_its_end(
 
 
 def test_killed_worker_and_killed_index_0_cost_their_running_trials_only(cluster: Cluster, namespace: str, lake: Lake) -> None:
-    model = search(cluster, namespace, lake)
+    shorter = {**SPACE[0], "low": 400, "high": 800}
+    model = search(cluster, namespace, lake, space=[shorter, *SPACE[1:]])
     told(cluster, namespace, 1)
     worker = until("worker 1 runs", lambda: training_stories.running(cluster, namespace, "search", "trainer", 1), 30)
     crash(cluster, worker)
