@@ -47,8 +47,6 @@ class Usage:
     """Of this process and of its children that have ended."""
     peak_memory_bytes: int
     """Most that this process held at once (ru_maxrss)."""
-    peak_child_memory_bytes: int
-    """The same of its largest child that has ended; 0 without one."""
 
 
 def _rusage(who: int) -> tuple[float, int]:
@@ -71,8 +69,9 @@ class Meter:
 
     def read(self) -> Usage:
         """Until now.  CPU time and memory are those of the whole process, whose imports belong to the run as well."""
-        (own, peak), (others, child) = self.rusage(resource.RUSAGE_SELF), self.rusage(resource.RUSAGE_CHILDREN)
-        return Usage(self.clock() - self._begun, own + others, peak, child)
+        # A child's peak is not told: before it runs its own program it counts as large as its parent.
+        (own, peak), (others, _) = self.rusage(resource.RUSAGE_SELF), self.rusage(resource.RUSAGE_CHILDREN)
+        return Usage(self.clock() - self._begun, own + others, peak)
 
 
 def describe(environment: Mapping[str, str] = os.environ, cgroup: Path = CGROUP, cpu_info: Path = CPU_INFO) -> dict[str, Any]:
@@ -162,7 +161,6 @@ def run_document(
         "durationSeconds": round(usage.duration_seconds, 3),
         "cpuSeconds": round(usage.cpu_seconds, 3),
         "peakMemoryBytes": usage.peak_memory_bytes,
-        "peakChildMemoryBytes": usage.peak_child_memory_bytes,
     }
 
 

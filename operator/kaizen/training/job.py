@@ -381,7 +381,7 @@ def _searched(selection: "Selection | None") -> dict[str, Any] | None:
     return {
         "metric": selection.metric,
         "direction": selection.direction,
-        "finished": states.count("Complete"),
+        "finished": len(states),
         "pruned": states.count("Pruned"),
         "failed": states.count("Failed"),
         "best": None if selection.best is None else {"value": selection.best.value, "parameters": selection.best.parameters},
