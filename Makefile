@@ -29,7 +29,7 @@ lint: $(VENV)/.installed ## Check style, types and layers
 	PYTHONPATH=operator $(BIN)/lint-imports --no-cache
 
 unit: $(VENV)/.installed ## Run the unit tests (seconds, no cluster)
-	$(PYTEST) tests/unit
+	$(PYTEST) --numprocesses=auto tests/unit
 
 e2e: $(VENV)/.installed ## Run the stories on the cluster that `make cluster` made
 	$(PYTEST) tests/e2e

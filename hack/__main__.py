@@ -7,13 +7,19 @@ if sys.version_info < (3, 11):  # noqa: UP036  (before the other imports, which 
 
 import argparse
 
-from hack import clean, cluster, environment
+from hack import clean, cluster, environment, mlflow
 from hack.steps import Stop, alone, fail
+
+
+def _lock() -> None:
+    environment.lock()
+    mlflow.lock()
+
 
 _COMMANDS = {
     "cluster": cluster.up,
     "venv": environment.install,
-    "lock": environment.lock,
+    "lock": _lock,
     "clean": clean.clean,
     "distclean": clean.distclean,
 }

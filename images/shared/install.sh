@@ -13,6 +13,8 @@ find "$packages/botocore/data" -mindepth 1 -maxdepth 1 -type d \
 # Nobody runs the packages' own tests here, nor compiles against them.
 find "$packages" -type d -name tests -prune -exec rm -rf {} +
 find "$packages" -type f \( -name '*.a' -o -name '*.[ch]' -o -name '*.pyi' -o -name '*.pyx' -o -name '*.pxd' \) -delete
+# LightGBM asks for the system's OpenMP, which slim images lack; scikit-learn brings the same library along.
+find "$packages/scikit_learn.libs" -name 'libgomp*' -exec ln -s {} /opt/kaizen/lib/libgomp.so.1 \; 2>/dev/null || true
 # What runs is compiled here, because the root file system is read-only there; the Kubernetes client's thousand models are
 # not used.
 /opt/kaizen/bin/python -m compileall -q -x 'kubernetes/(aio/)?client/(models|api)/' "$packages"

@@ -45,7 +45,7 @@ from kaizen.registry import layout, manifest
 from kaizen.registry.errors import Unreachable
 from kaizen.training import job
 from kaizen.training.access import Access
-from kaizen.training.gate import Champion
+from kaizen.training.gates import Champion
 from kaizen.training.spec import read_spec
 from tests.support import chaos, service_stories, traffic, training
 from tests.support.cluster import Cluster, Object
@@ -264,8 +264,10 @@ def _check_versions(
         document = json.loads((registered / layout.MANIFEST).read_bytes())
         body = cluster.get("trainingjob", f"{model}-auto-{number}", namespace)
         assert body is not None
-        with _in_the_image(document["versions"], rows):
-            result = job.run(read_spec(body["spec"]), Access(None), again, training.Silent(), champion)
+        facts = {name: document[name] for name in ("recipeDigest", "lineage")}
+        with _in_the_image(document, rows):
+            around = job.Surroundings(Access(None), training.Silent(), champion, facts=facts)
+            result = job.run(read_spec(body["spec"]), around, again)
         assert result.manifest["modelDigest"] == document["modelDigest"]
         theirs, ours = _comparable(registered), _comparable(again)
         assert sorted(theirs) == sorted(ours)
@@ -275,12 +277,14 @@ def _check_versions(
 
 
 @contextmanager
-def _in_the_image(versions: Mapping[str, str], rows: Mapping[str, bytes]) -> Iterator[None]:
-    """Training calls Python and packages by these versions, and finds these objects in its bucket."""
+def _in_the_image(document: Mapping[str, Any], rows: Mapping[str, bytes]) -> Iterator[None]:
+    """Training calls Python, packages and code as this manifest does, and finds these objects in its bucket."""
+    versions = document["versions"]
     bucket = training.MemoryBucket(rows).as_bucket()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("platform.python_version", lambda: versions["python"])
         patch.setattr("importlib.metadata.version", lambda name: versions.get(name) or installed(name))
+        patch.setattr(job, "code_digest", lambda more: document["codeDigest"])
         patch.setattr(Access, "open", lambda *_: bucket)
         yield
 

@@ -112,6 +112,7 @@ def test_version_answers_under_one_address_and_the_next_takes_over(cluster: Clus
 def test_changed_file_is_refused_and_stable_serves_on(cluster: Cluster, namespace: str, lake: Lake) -> None:
     model = fresh_model()
     train(cluster, namespace, model, lake, "one")
+    lake.add("second", training.table(1000, seed=1, start=training.START + 3000 * training.HOUR))
     train(cluster, namespace, model, lake, "two")
     cluster.apply(service(model, version=1), namespace=namespace)
     wait_serves(cluster, namespace, 1)

@@ -10,6 +10,7 @@ import pytest
 
 from kaizen.registry import layout, versions
 from kaizen.registry.store import Bucket
+from kaizen.training.progress import STEPS
 from tests.support import chaos, training
 from tests.support.cluster import Cluster, condition_of
 from tests.support.objects import training_job
@@ -42,7 +43,7 @@ def test_job_becomes_a_registered_version(cluster: Cluster, namespace: str, lake
     status = body["status"]
     assert status["modelVersionName"] == f"{MODEL}-v1"
     assert status["data"]["rows"] == 2000
-    assert status["progress"] == {"done": 8, "total": 8}
+    assert status["progress"] == {"done": len(STEPS), "total": len(STEPS)}
     figures = {(m["name"], m["dataset"]): m["value"] for m in status["metrics"]}
     assert figures["roc_auc", "test"] > 0.8
     assert figures["log_loss", "test"] < figures["log_loss", "baseline"]

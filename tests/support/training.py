@@ -2,10 +2,10 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import pyarrow as pa
@@ -13,12 +13,14 @@ import pyarrow.parquet as pq
 
 from kaizen.api.training_job import TrainingJobSpec
 from kaizen.registry.errors import Conflict, Missing
+from kaizen.registry.settings import BucketSettings
 from kaizen.registry.store import Bucket, Entry
 from kaizen.training.spec import read_spec
 
 START = 1_356_998_400
 """2013-01-01T00:00:00Z."""
 HOUR = 3600
+T = TypeVar("T")
 
 
 def table(rows: int = 400, *, seed: int = 0, start: int = START, shift: float = 0.0) -> pa.Table:
@@ -78,6 +80,7 @@ class MemoryBucket:
     def __init__(self, objects: Mapping[str, bytes] | None = None) -> None:
         self.objects = dict(objects or {})
         self.written: list[str] = []
+        self.settings = BucketSettings(None, "memory")
 
     def as_bucket(self) -> Bucket:
         """For whoever wants the real one's type."""
@@ -107,11 +110,26 @@ class MemoryBucket:
         self.put(key, json.dumps(document).encode())
         return dict(document)
 
+    def call(self, action: Callable[[Any], T], what: str) -> T:
+        """With what registry.files uses of boto3's client."""
+        return action(_Client(self))
+
     def list(self, prefix: str, after: str = "") -> tuple[Entry, ...]:
         """By key."""
         now = datetime.now(UTC)
         found = sorted(key for key in self.objects if key.startswith(prefix) and key > after)
         return tuple(Entry(key, len(self.objects[key]), _etag(self.objects[key]), now) for key in found)
+
+
+class _Client:
+    def __init__(self, bucket: MemoryBucket) -> None:
+        self._bucket = bucket
+
+    def upload_file(self, path: str, name: str, key: str, **options: Any) -> None:
+        self._bucket.put(key, Path(path).read_bytes())
+
+    def download_file(self, name: str, key: str, path: str, **options: Any) -> None:
+        Path(path).write_bytes(self._bucket.get(key)[0])
 
 
 def _etag(body: bytes) -> str:
@@ -132,3 +150,9 @@ class Silent:
     def metric(self, name: str, value: float, dataset: str) -> None:
         """Remember it."""
         self.figures.append(f"{dataset}/{name}")
+
+    def data(self, summary: Mapping[str, Any]) -> None:
+        """Nothing."""
+
+    def search(self, progress: object) -> None:
+        """Nothing."""

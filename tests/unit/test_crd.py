@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field, create_model
 
 from hack.paths import REPOSITORY
 from kaizen.api import crd
-from kaizen.api.base import ANY_OBJECT, AS_SET, BaseStatus, Model, Quantity, by_key
+from kaizen.api.base import ANY_OBJECT, AS_ATOM, AS_SET, AnyValue, BaseStatus, Model, Quantity, by_key
 from kaizen.api.kinds import INFERENCE_SERVICE, KINDS, MODEL_VERSION, TRAINING_JOB, Kind
 from kaizen.api.training_job import MUTABLE_FIELDS
 
@@ -24,6 +24,7 @@ RULES = "x-kubernetes-validations"
 KNOWN = {
     "type", "format", "description", "default", "enum", "pattern", "required", "properties", "items",
     "minimum", "maximum", "minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties", "multipleOf",
+    "additionalProperties",
     INT_OR_STRING, ANYTHING, LIST_TYPE, "x-kubernetes-list-map-keys", RULES,
 }  # fmt: skip
 TYPES = {"object", "array", "string", "integer", "number", "boolean"}
@@ -40,7 +41,7 @@ def violations(node: Schema, where: str, *, bounded: bool = True) -> Iterator[st
         unknown = node.keys() - KNOWN - {"anyOf"}
     else:
         unknown = node.keys() - KNOWN
-        if node.get("type") not in TYPES:
+        if node.get("type") not in TYPES and not (ANYTHING in node and "type" not in node):
             yield f"{where}: type {node.get('type')!r}"
     if unknown:
         yield f"{where}: has {', '.join(sorted(unknown))}"
@@ -60,6 +61,18 @@ def violations(node: Schema, where: str, *, bounded: bool = True) -> Iterator[st
         yield from violations(child, f"{where}.{name}")
     if "items" in node:
         yield from violations(node["items"], f"{where}[]")
+    if "additionalProperties" in node:
+        yield from _map(node, where)
+
+
+def _map(node: Schema, where: str) -> Iterator[str]:
+    values = node["additionalProperties"]
+    if not isinstance(values, dict) or "properties" in node:
+        yield f"{where}: additionalProperties are the schema of a map's values"
+    elif not values.get(INT_OR_STRING) and values.get("type") not in TYPES - {"object", "array"}:
+        yield f"{where}: a map of anything but scalars"
+    else:
+        yield from violations(values, f"{where}.*")
 
 
 def _unbounded(node: Schema, where: str) -> Iterator[str]:
@@ -70,6 +83,9 @@ def _unbounded(node: Schema, where: str) -> Iterator[str]:
         yield from _list_type(node, where)
     elif kind == "string" and not node.keys() & {"maxLength", "enum", "format"}:
         yield f"{where}: a string has maxLength, enum or format"
+    elif kind == "object" and "additionalProperties" in node:
+        if "maxProperties" not in node:
+            yield f"{where}: a map has maxProperties"
     elif kind == "object" and not node.get("properties") and not node.get(ANYTHING):
         yield f"{where}: an object without properties would lose all its fields"
 
@@ -195,8 +211,25 @@ def test_every_field_that_may_not_change_has_its_rule(kind: Kind, mutable: tuple
 
 def test_template_is_a_training_job_without_the_model() -> None:
     job = root(TRAINING_JOB)["properties"]["spec"]["properties"]
-    template = root(INFERENCE_SERVICE)["properties"]["spec"]["properties"]["training"]["properties"]["template"]["properties"]
-    assert template == {name: schema for name, schema in job.items() if name not in ("model", *MUTABLE_FIELDS)}
+    template = root(INFERENCE_SERVICE)["properties"]["spec"]["properties"]["training"]["properties"]["template"]
+    assert template["properties"] == {
+        name: undescribed(schema) for name, schema in job.items() if name not in ("model", *MUTABLE_FIELDS)
+    }
+    of_job = root(TRAINING_JOB)["properties"]["spec"][RULES]
+    assert template[RULES] == [rule for rule in of_job if "oldSelf" not in rule["rule"]]
+    # Its own says where the others are.
+    assert template["description"].startswith("A TrainingJob's spec")
+
+
+def undescribed(schema: Schema) -> Schema:
+    """Without the descriptions, which a template's fields have in a TrainingJob; a property of that name would stay."""
+    result = {name: value for name, value in schema.items() if name != "description"}
+    for name in ("items", "additionalProperties"):
+        if name in result:
+            result[name] = undescribed(result[name])
+    if "properties" in result:
+        result["properties"] = {name: undescribed(child) for name, child in result["properties"].items()}
+    return result
 
 
 BAD_SCHEMAS: dict[str, tuple[Schema, str]] = {
@@ -204,8 +237,26 @@ BAD_SCHEMAS: dict[str, tuple[Schema, str]] = {
     "union": ({"anyOf": [{"type": "string"}, {"type": "boolean"}]}, "has anyOf"),
     "const": ({"type": "string", "enum": ["a"], "const": "a"}, "has const"),
     "title": ({"type": "boolean", "title": "Suspend"}, "has title"),
-    "closed object": ({"type": "object", ANYTHING: True, "additionalProperties": False}, "has additionalProperties"),
+    "closed object": ({"type": "object", ANYTHING: True, "additionalProperties": False}, "the schema of a map's values"),
+    "map beside fields": (
+        {"type": "object", "properties": {"a": {"type": "boolean"}}, "additionalProperties": {"type": "boolean"}},
+        "the schema of a map's values",
+    ),
+    "map of objects": (
+        {"type": "object", "maxProperties": 1, "additionalProperties": {"type": "object", ANYTHING: True}},
+        "a map of anything but scalars",
+    ),
+    "map of anything": (
+        {"type": "object", "maxProperties": 1, "additionalProperties": {ANYTHING: True}},
+        "a map of anything but scalars",
+    ),
+    "endless map": ({"type": "object", "additionalProperties": {"type": "boolean"}}, "a map has maxProperties"),
+    "map of endless strings": (
+        {"type": "object", "maxProperties": 1, "additionalProperties": {"type": "string"}},
+        "x.*: a string has maxLength",
+    ),
     "no type": ({"description": "x"}, "type None"),
+    "wrong type of anything": ({"type": "any", ANYTHING: True}, "type 'any'"),
     "null": ({"type": "null"}, "type 'null'"),
     "default null": ({"type": "integer", "default": None}, "default: null"),
     "default of another type": ({"type": "integer", "default": "1"}, "'1' is no integer"),
@@ -270,8 +321,8 @@ class Dog(BaseModel):
 
 
 QUANTITY = root(TRAINING_JOB)["properties"]["spec"]["properties"]["pod"]["properties"]["resources"]["properties"]["limits"][
-    "properties"
-]["cpu"]
+    "additionalProperties"
+]
 
 
 class Entry(Model):
@@ -318,6 +369,28 @@ TRANSLATED: dict[str, tuple[Any, Any, Schema]] = {
         {},
         {"type": "object", ANYTHING: True, "default": {}},
     ),
+    "map of scalars": (
+        Annotated[dict[str, NAME], Field(max_length=2)],
+        {},
+        {
+            "type": "object", "maxProperties": 2, "default": {}, "additionalProperties": {"type": "string", "maxLength": 9},
+        },
+    ),
+    "map of quantities": (
+        Annotated[dict[str, Quantity], Field(max_length=2)] | None,
+        None,
+        {"type": "object", "maxProperties": 2, "additionalProperties": QUANTITY},
+    ),
+    "values of any type": (
+        Annotated[list[AnyValue], Field(max_length=2)],
+        ...,
+        {"type": "array", "maxItems": 2, "items": {ANYTHING: True}},
+    ),
+    "list of parts without a key": (
+        Annotated[list[Entry], Field(max_length=2, json_schema_extra=AS_ATOM)],
+        ...,
+        {"type": "array", "maxItems": 2, "items": ENTRY, LIST_TYPE: "atomic"},
+    ),
     "false is a default": (bool, False, {"type": "boolean", "default": False}),
 }  # fmt: skip
 
@@ -334,8 +407,12 @@ UNSUPPORTED: dict[str, Any] = {
     "nothing": None,
     "literals of two types": Literal["a", 1],
     "list of unions": list[int | str],
-    "map": dict[str, int],
+    "endless map": dict[str, int],
     "map of anything, without saying so": dict[str, Any],
+    "bounded map of anything": Annotated[dict[str, Any], Field(max_length=2)],
+    "map of objects": Annotated[dict[str, Entry], Field(max_length=2)],
+    "map of lists": Annotated[dict[str, list[int]], Field(max_length=2)],
+    "map of unions": Annotated[dict[str, int | str], Field(max_length=2)],
     "part of its own kind": Node,
     "default inside a list entry": Annotated[list[Inner], Field(max_length=2)],
     "word that OpenAPI does not have": Annotated[int, Field(examples=[1])],

@@ -9,15 +9,20 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from lightgbm import LGBMClassifier, LGBMRegressor
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.ensemble import (
+    ExtraTreesClassifier,
     HistGradientBoostingClassifier,
     HistGradientBoostingRegressor,
     RandomForestClassifier,
     RandomForestRegressor,
 )
 from sklearn.impute import SimpleImputer
-from sklearn.linear_model import Lasso, LogisticRegression, Ridge
+from sklearn.linear_model import Lasso, LogisticRegression, PoissonRegressor, Ridge
+from sklearn.neighbors import KNeighborsRegressor
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, RobustScaler, StandardScaler
 
@@ -81,6 +86,8 @@ def boosting() -> Any:
     return ColumnTransformer([("n", "passthrough", ["a", "b"]), ("f", "passthrough", ["flag"]), ("w", CODES, WORDS)])
 
 
+LIGHT: dict[str, Any] = {"n_estimators": 9, "min_child_samples": 3, "verbose": -1, "n_jobs": 1, "random_state": 0}
+
 CASES: dict[str, tuple[Any, Any, str]] = {
     "logistic, two classes": (linear(), LogisticRegression(), "boolean"),
     "logistic, three classes": (linear(), LogisticRegression(), "words"),
@@ -123,6 +130,29 @@ CASES: dict[str, tuple[Any, Any, str]] = {
         HistGradientBoostingClassifier(**{**SMALL, "categorical_features": [True, True, False]}),
         "boolean",
     ),
+    "extra trees": (forest(), ExtraTreesClassifier(9, random_state=0), "words"),
+    "lasso": (linear(), Lasso(alpha=0.1), "number"),
+    "poisson": (linear(), PoissonRegressor(), "whole"),
+    "discriminant analysis": (ColumnTransformer([("n", SimpleImputer(), NUMBERS)]), LinearDiscriminantAnalysis(), "words"),
+    "LightGBM, two classes": (boosting(), LGBMClassifier(**LIGHT), "boolean"),
+    "LightGBM, three classes": (boosting(), LGBMClassifier(**LIGHT), "words"),
+    "LightGBM of numbers": (boosting(), LGBMRegressor(**LIGHT), "number"),
+    "LightGBM with a logarithmic link": (boosting(), LGBMRegressor(objective="poisson", **LIGHT), "whole"),
+    **{
+        f"{method} over {type(inner).__name__}, {kind}": (
+            before,
+            CalibratedClassifierCV(inner, method=method, cv=2, ensemble=False),
+            kind,
+        )
+        for method in ("sigmoid", "isotonic")
+        for before, inner in (
+            (linear(), LogisticRegression()),
+            (forest(), RandomForestClassifier(9, random_state=0)),
+            (boosting(), HistGradientBoostingClassifier(**CATEGORIES)),
+            (boosting(), LGBMClassifier(**LIGHT)),
+        )
+        for kind in ("boolean", "words")
+    },
     "unknown categories refused": (
         ColumnTransformer([("w", OneHotEncoder(), WORDS), ("n", StandardScaler(), ["b"])], remainder="drop"),
         LogisticRegression(),
@@ -253,7 +283,7 @@ NOT_COVERED: dict[str, tuple[Any, Any]] = {
         Ridge(),
     ),
     "RobustScaler is not compiled yet": (ColumnTransformer([("n", RobustScaler(), ["b"])]), Ridge()),
-    "Lasso is not compiled yet": (linear(), Lasso()),
+    "KNeighborsRegressor is not compiled yet": (linear(), KNeighborsRegressor()),
     "categories that are not small whole numbers need an OrdinalEncoder before HistGradientBoosting": (
         ColumnTransformer([("n", StandardScaler(), ["b"])]),
         HistGradientBoostingRegressor(**{**SMALL, "categorical_features": [0]}),

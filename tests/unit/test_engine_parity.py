@@ -13,7 +13,8 @@ import skops.io
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import HistGradientBoostingClassifier
-from sklearn.linear_model import Lasso, LogisticRegression
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsRegressor
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
@@ -32,7 +33,7 @@ def data() -> tuple[pd.DataFrame, Any]:
 
 def fitted(estimator: Any = None) -> tuple[Any, pd.DataFrame]:
     frame, labels = data()
-    target = frame["n"] if isinstance(estimator, Lasso) else labels
+    target = frame["n"] if isinstance(estimator, KNeighborsRegressor) else labels
     return Pipeline([("columns", BEFORE), ("model", estimator or LogisticRegression())]).fit(frame, target), frame
 
 
@@ -71,10 +72,10 @@ def test_an_exact_pipeline_is_compiled(tmp_path: Path) -> None:
 
 
 def test_what_is_not_covered_is_answered_by_scikit_learn_itself(tmp_path: Path) -> None:
-    pipeline, frame = fitted(Lasso(alpha=0.01))
+    pipeline, frame = fitted(KNeighborsRegressor())
     built = parity.build(pipeline, frame, tmp_path)
-    assert built == parity.Built("sklearn", "Lasso is not compiled yet", "", None)
-    assert json.loads((tmp_path / ENGINE_FILE).read_text())["reason"] == "Lasso is not compiled yet"
+    assert built == parity.Built("sklearn", "KNeighborsRegressor is not compiled yet", "", None)
+    assert json.loads((tmp_path / ENGINE_FILE).read_text())["reason"] == "KNeighborsRegressor is not compiled yet"
     skops.io.dump(pipeline, tmp_path / MODEL_FILE)
     engine = runtime.load(tmp_path)
     columns = engine.columns({"n": [0.5, -1.0], "w": ["x", None]})
@@ -149,12 +150,32 @@ def test_a_foreign_type_in_a_model_file_is_not_loaded(tmp_path: Path) -> None:
     pipeline, frame = fitted(Killer())
     save_fallback(pipeline, frame, tmp_path, "asked for")
     skops.io.dump(pipeline, tmp_path / MODEL_FILE)
-    with pytest.raises(EngineError, match=r"test_engine_parity\.Killer, which is not scikit-learn's"):
+    with pytest.raises(EngineError, match=r"test_engine_parity\.Killer, which is none of sklearn"):
         runtime.load(tmp_path)
 
 
 def test_trees_of_an_earlier_attempt_do_not_stay(tmp_path: Path) -> None:
-    pipeline, frame = fitted(Lasso(alpha=0.01))
+    pipeline, frame = fitted(KNeighborsRegressor())
     (tmp_path / TREES_FILE).write_bytes(b"old")
     parity.build(pipeline, frame, tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [ENGINE_FILE]
+
+
+def test_dates_travel_as_texts_and_are_answered_by_scikit_learn(tmp_path: Path) -> None:
+    from kaizen.api.training_job import Estimator
+    from kaizen.training.estimators import choose
+
+    days = pd.Series(pd.date_range("2026-01-01", periods=80, freq="7h"), dtype="datetime64[us]")
+    frame = pd.DataFrame({"day": days, "n": np.arange(80.0)})
+    pipeline = choose(Estimator(name="HistGradientBoostingClassifier"), "Classification").pipeline(frame)
+    pipeline.fit(frame, days.dt.hour >= 12)
+    built = parity.build(pipeline, frame, tmp_path)
+    assert (built.kind, built.reason) == ("sklearn", "FunctionTransformer with a function is not compiled")
+    skops.io.dump(pipeline, tmp_path / MODEL_FILE)
+    engine = runtime.load(tmp_path)
+    assert [(one.name, one.datatype, one.nullable) for one in engine.inputs] == [("day", "BYTES", True), ("n", "FP64", True)]
+    texts = [moment.isoformat() for moment in days]
+    answer = engine.predict(engine.columns({"day": texts, "n": frame["n"].to_numpy()}), 80)
+    assert answer.labels == pipeline.predict(frame).tolist()
+    with pytest.raises(Refused, match="input 'day' must be a date and time as 2026-11-21T08:30:00"):
+        engine.predict(engine.columns({"day": ["yesterday"], "n": [1.0]}), 1)

@@ -47,7 +47,7 @@ def spec_of(seen: Observed) -> TrainingJobSpec:
 
 def made(**spec: Any) -> dict[str, Any]:
     seen = observed(**spec)
-    return dict(jobs.training_job(seen, spec_of(seen)))
+    return dict(jobs.training_job(seen, spec_of(seen), NOW))
 
 
 def made_environment(body: Any) -> dict[str, str]:
@@ -94,7 +94,7 @@ def test_resources_are_the_users_or_bounded_defaults() -> None:
 
 def test_champion_is_told_when_something_serves() -> None:
     served = Production(7, "sha256:ab", "2026-02-01T00:00:00Z", 3)
-    told = made_environment(jobs.training_job(observed(run=Run("s3://x/", champion=served)), spec_of(observed())))
+    told = made_environment(jobs.training_job(observed(run=Run("s3://x/", champion=served)), spec_of(observed()), NOW))
     assert json.loads(told["KAIZEN_CHAMPION"]) == {"version": 7, "digest": "sha256:ab"}
     assert "KAIZEN_CHAMPION" not in made_environment(made())
 
@@ -202,6 +202,7 @@ def test_counting_job_asks_its_question_with_the_trainers_image_and_rights() -> 
     mine, its = container_of(body), container_of(training)
     assert mine.pop("command") == ["python", "-m", "kaizen.training.count"]
     assert mine.pop("resources") == RECIPE["pod"]["resources"]
+    assert its.pop("command") == ["python", "-m", "kaizen.training.pod"]
     for one in (mine, its):
         del one["env"]
     assert mine == {name: value for name, value in its.items() if name != "resources"}

@@ -48,6 +48,7 @@ GOOD_BODIES = {
     "slightly fast clock": body(condition("Ready", "True", lastTransitionTime="2026-03-01T12:00:59Z")),
     "words with dashes": body(condition("Ready", "True", message="Serves flight-delay-v2 over plain-https, not-grpcs.")),
     "a date that is no time": body(condition("Ready", "True", message="Data up to 2026-02-28 are used.")),
+    "a row of the user's data": body(condition("Ready", "True", message="late is 7 in row 3 (time=2013-01-01 02:00:00+00:00).")),
     "a name of the user's that looks generated": changed(
         changed(GOOD, "metadata.name", "model-x7k2p"), "status.conditions.0.message", "Service model-x7k2p exists."
     ),

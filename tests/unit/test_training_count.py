@@ -181,7 +181,7 @@ def test_failures_are_those_of_training(tmp_path: Path, data: pa.Table | None, c
 
 def test_it_needs_none_of_the_libraries_that_train(rows: Path) -> None:
     program = (
-        "import sys; from pathlib import Path; from kaizen.api.training_job import Data, DataSource;"
+        "import sys; from pathlib import Path; from kaizen.api.training_data import Data, DataSource;"
         "from kaizen.training.access import Access; from kaizen.training.count import count;"
         "source = DataSource.model_construct(name='rows', uri=sys.argv[1], format=None, secret_name=None);"
         "data = Data.model_construct(sources=[source], target='late', timestamp='time');"

@@ -8,7 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from kaizen.api.training_job import DataSource, Estimator
+from kaizen.api.training_data import DataSource
+from kaizen.api.training_job import Estimator
 from kaizen.registry import errors
 from kaizen.training.access import Access
 from kaizen.training.errors import DO_NOT_RETRY, Failure, nearest
@@ -16,7 +17,6 @@ from kaizen.training.estimators import choose
 from kaizen.training.fit import fit
 from kaizen.training.ingest import Table, ingest
 from kaizen.training.prepare import Rows, prepare
-from kaizen.training.spec import read_job, read_spec
 from tests.support import training
 
 ACCESS = Access(None)
@@ -45,9 +45,8 @@ ESTIMATORS = {
     "nothing like it": (
         "Oracle",
         {},
-        "there is no estimator Oracle: there are HistGradientBoostingClassifier, LogisticRegression",
+        "there is no estimator Oracle: there are AdaBoostClassifier, BaggingClassifier",
     ),
-    "known to scikit-learn only": ("GaussianNB", {}, "estimator GaussianNB is not supported: use one of HistGradient"),
     "of the other task": ("HistGradientBoostingRegressor", {}, "is for task Regression, not Classification: did you mean Hist"),
     "unknown parameter": (
         "RandomForestClassifier",
@@ -155,13 +154,24 @@ COLUMNS = {
         "TargetInvalid",
         "target late is 0.5 in row 2 (time=2013-01-01 01:00:00+00:00, flight=1001): classes are texts, booleans or whole numbers",
     ),
+    "an infinite class": (
+        replaced("late", [0.0, 1.0, float("inf"), 1.0] * 25),
+        "TargetInvalid",
+        "target late is inf in row 3 (time=2013-01-01 02:00:00+00:00, flight=1002): classes are texts, booleans or whole numbers",
+    ),
+    "a class that is not a number": (
+        replaced("late", [0.0, 1.0, float("nan"), 1.0] * 25),
+        "TargetMissing",
+        "target late has no value in 25 of 100 rows, first in row 3 (time=2013-01-01 02:00:00+00:00, flight=1002): set data.",
+    ),
     "infinite feature": (
         replaced("wind", [float("inf") if i == 3 else 1.0 * i for i in range(100)]),
         "ColumnNotFinite",
         "column wind is inf in row 4 (time=2013-01-01 03:00:00+00:00, flight=1003): make it NULL",
     ),
     "nested feature": (replaced("wind", [[1, 2]] * 100), "ColumnUnsupported", "column wind is of type list<"),
-    "date as feature": (replaced("wind", [dt.date(2013, 1, 1)] * 100), "ColumnUnsupported", "column wind is of type date32"),
+    "dictionary feature": (replaced("wind", [{"a": 1}] * 100), "ColumnUnsupported", "column wind is of type struct<a: int64>"),
+    "time of day": (replaced("wind", [dt.time(12)] * 100), "ColumnUnsupported", "column wind is of type time64[us]"),
     "time as text": (
         replaced("time", [str(stamp) for stamp in STAMPS]),
         "TimestampInvalid",
@@ -191,6 +201,11 @@ def test_target_for_the_task(tmp_path: Path) -> None:
     assert found.message.startswith("target carrier has no value in")
     found = failure(path, data={"target": "carrier", "targetMissing": "Drop"}, **ridge)
     assert found.message == "target carrier is of type string: task Regression needs numbers"
+    infinite = replaced("delay", [1.0, 2.0, float("-inf"), *range(97)])
+    found = failure(training.write(infinite, tmp_path / "infinite.parquet"), data={"target": "delay", "features": {}}, **ridge)
+    assert found.message.startswith(
+        "target delay is -inf in row 3 (time=2013-01-01 02:00:00+00:00, flight=1002): task Regression"
+    )
     found = failure(path, data={"target": "distance"})
     assert found.code == "TargetInvalid"
     assert "different values, more than 100: use task Regression, or group them" in found.message
@@ -223,6 +238,85 @@ def test_what_is_read(tmp_path: Path) -> None:
     assert rows.kinds["carrier"] == "Categorical"
     _, windowed = made(tmp_path / "lake", data={"targetMissing": "Drop", "windowSeconds": 72 * 3600})
     assert len(windowed) == 65
+
+
+def test_columns_of_slices_and_fairness(tmp_path: Path) -> None:
+    """Carried along, and no features unless features.include says so or they were features anyway."""
+    path = training.write(training.table(120), tmp_path / "rows.parquet")
+    gates = [
+        {"name": "fair", "metric": "equalized_odds_difference", "atMost": 0.5, "sensitiveFeature": "weekend"},
+        {"name": "slices", "metric": "accuracy", "atLeast": 0.1, "slices": ["wind", "carrier", "time"]},
+    ]
+    _, rows = made(path, data={"sensitive": ["carrier"]}, gates=gates)
+    assert list(rows.sensitive.columns) == ["carrier", "weekend", "wind", "time"]
+    assert list(rows.kinds) == list(rows.frame.columns) == ["distance", "wind", "weekend"]
+    assert [str(dtype) for dtype in rows.sensitive.dtypes] == ["object", "bool", "float64", "object"]
+    assert rows.sensitive["time"].iloc[0].startswith("2013-01-01 00:00:00")
+    assert rows.groups is None
+    _, rows = made(path, data={"sensitive": ["carrier"], "features": {"include": ["carrier"]}})
+    assert rows.kinds["carrier"] == "Categorical"
+    assert rows.frame["carrier"].equals(rows.sensitive["carrier"])
+
+
+def test_dates_are_features(tmp_path: Path) -> None:
+    days = [None, *(dt.date(2013, 1, 1 + i % 9) for i in range(119))]
+    berlin = [dt.datetime(2013, 1, 1, 0, 0, tzinfo=dt.timezone(dt.timedelta(hours=1)))] * 119 + [None]
+    data = training.table(120).append_column("day", pa.array(days))
+    data = data.append_column("since", pa.array(berlin, pa.timestamp("ns", tz="Europe/Berlin")))
+    path = training.write(data, tmp_path / "rows.parquet")
+    _, rows = made(path, data={"features": {"include": ["time"]}})
+    assert {str(rows.frame[name].dtype) for name in ("time", "day", "since")} == {"datetime64[us]"}
+    assert {rows.kinds[name] for name in ("time", "day", "since")} == {"Numeric"}
+    assert rows.times is not None
+    assert np.array_equal(rows.frame["time"].to_numpy().astype(np.int64), rows.times)
+    assert np.isnat(rows.frame["day"].to_numpy()[0])
+    assert rows.frame["since"].to_numpy()[0] == np.datetime64("2012-12-31T23:00:00")
+    _, rows = made(path)
+    assert "time" not in rows.kinds
+
+
+GROUPED = {"split": {"method": "Grouped", "groups": ["tail", "weekend"]}}
+
+
+def test_groups(tmp_path: Path) -> None:
+    """Equal values, gaps too, are one group; its number follows from them alone, and they are no features."""
+    tails = [None if i % 10 == 0 else i % 7 for i in range(120)]
+    data = training.table(120).append_column("tail", pa.array(tails, pa.int64()))
+    _, rows = made(training.write(data, tmp_path / "rows.parquet"), data=GROUPED)
+    assert rows.groups is not None
+    assert rows.groups.dtype == np.int64
+    wanted = list(zip(tails, data["weekend"].to_pylist(), strict=True))
+    assert len({(group, values) for group, values in zip(rows.groups.tolist(), wanted, strict=True)}) == len(set(wanted))
+    assert len(set(rows.groups.tolist())) == len(set(wanted))
+    assert {"tail", "weekend"}.isdisjoint(rows.kinds)
+    filled = data.set_column(data.schema.get_field_index("tail"), "tail", pa.array([i % 7 for i in range(120)], pa.int8()))
+    _, others = made(training.write(filled.slice(1), tmp_path / "filled.parquet"), data=GROUPED)
+    assert others.groups is not None
+    same = np.arange(1, 120) % 10 != 0
+    assert np.array_equal(others.groups[same], rows.groups[1:][same])
+
+
+def test_groups_of_lists(tmp_path: Path) -> None:
+    data = training.table(120).append_column("tail", pa.array([[1]] * 120))
+    found = failure(training.write(data, tmp_path / "rows.parquet"), data=GROUPED)
+    assert found.message == "split.groups names column tail of type list<l: int64>: groups are texts, numbers, booleans or dates"
+
+
+def test_rows_are_taken_by_mask_or_number(tmp_path: Path) -> None:
+    data = training.table(120).append_column("tail", pa.array([i % 7 for i in range(120)]))
+    _, rows = made(training.write(data, tmp_path / "rows.parquet"), data={**GROUPED, "sensitive": ["carrier"]})
+    mask = np.arange(120) % 3 == 0
+    one, other = rows.take(mask), rows.take(np.flatnonzero(mask))
+    for taken in (one, other):
+        assert taken.groups is not None
+        assert taken.times is not None
+        assert rows.groups is not None
+        assert rows.times is not None
+        assert np.array_equal(taken.groups, rows.groups[mask])
+        assert np.array_equal(taken.times, rows.times[mask])
+        for part in ("frame", "identity", "sensitive"):
+            assert getattr(taken, part).equals(getattr(rows, part)[mask].reset_index(drop=True))
+    assert list(rows.take(np.array([5, 2])).frame["distance"]) == [rows.frame["distance"][5], rows.frame["distance"][2]]
 
 
 def test_the_digest_is_of_content_and_query(tmp_path: Path, rows: Path) -> None:
@@ -318,54 +412,6 @@ def test_secrets_of_sources(tmp_path: Path) -> None:
     (tmp_path / "lake-keys" / "AWS_ENDPOINT_URL_S3").write_text("http://lake:7070")
     settings = Access("http://other", secrets=tmp_path).open(source, "lake").settings
     assert (settings.endpoint, settings.access_key, settings.secret_name) == ("http://lake:7070", "me", "lake-keys")
-
-
-SPECS: dict[str, tuple[dict[str, Any], str]] = {
-    "unknown field": ({"colour": "red"}, "spec.colour: extra inputs are not permitted"),
-    "unknown task": ({"task": "Clustering"}, "spec.task: input should be 'Classification' or 'Regression'"),
-    "test share": ({"data": {"split": {"testShare": 0.9}}}, "spec.data.split.testShare must be from 0.01 to 0.5"),
-    "temporal without time": ({"data": {"timestamp": None, "split": {"method": "Temporal"}}}, "needs data.timestamp"),
-    "window without time": ({"data": {"timestamp": None, "windowSeconds": 60}}, "spec.data.windowSeconds needs data.timestamp"),
-    "target excluded": ({"data": {"features": {"exclude": ["late"]}}}, "spec.data.target is never a feature"),
-    "target in time": ({"data": {"target": "time"}}, "must be different columns"),
-    "metric of the other task": (
-        {"gates": [{"name": "g", "metric": "logloss", "againstProduction": {}}]},
-        "spec.gates: logloss is no metric of task Classification: did you mean log_loss?",
-    ),
-    "sources without query": (
-        {"data": {"sources": [{"name": "a", "uri": "s3://b/a"}, {"name": "c", "uri": "s3://b/c"}]}},
-        "several sources need a query that joins them: write spec.data.query",
-    ),
-}
-
-
-@pytest.mark.parametrize(("changes", "sentence"), SPECS.values(), ids=SPECS)
-def test_specs(changes: dict[str, Any], sentence: str) -> None:
-    with pytest.raises(Failure) as failed:
-        read_spec(training.document("s3://lake/x/", **changes))
-    assert failed.value.code == "InvalidSpec"
-    assert sentence in failed.value.message
-
-
-JOB_FILES = {
-    "not YAML": ("a: [", "is not YAML: "),
-    "no TrainingJob": ("kind: Pod\n", "must hold exactly one object of kind TrainingJob, and holds 0"),
-    "another version": ("kind: TrainingJob\napiVersion: v1\n", "apiVersion must be mlops.kaizen.dev/v1alpha1, not v1"),
-    "no spec": ("kind: TrainingJob\napiVersion: mlops.kaizen.dev/v1alpha1\n", "spec must be a mapping"),
-}
-
-
-@pytest.mark.parametrize(("text", "sentence"), JOB_FILES.values(), ids=JOB_FILES)
-def test_job_files(tmp_path: Path, text: str, sentence: str) -> None:
-    (tmp_path / "job.yaml").write_text(text)
-    with pytest.raises(Failure) as failed:
-        read_job(tmp_path / "job.yaml")
-    assert sentence in failed.value.message
-
-
-def test_local_paths_are_for_the_terminal_only() -> None:
-    with pytest.raises(Failure, match=r"spec\.data\.sources\.0\.uri"):
-        read_spec(training.document("/lake/"))
 
 
 def test_nearest() -> None:

@@ -64,6 +64,7 @@ def test_the_fold_of_early_stopping_is_later_than_what_it_stops(monkeypatch: pyt
         return seen[-1]
 
     monkeypatch.setattr(Rows, "take", take)
+    assert spec.estimator is not None
     frozen = freeze(choose(spec.estimator, spec.task), rows, spec.data)
     inner, judge = seen
     assert inner.times is not None

@@ -51,6 +51,9 @@ def by_key(*keys: str) -> dict[str, Any]:
     return {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": list(keys)}
 
 
+BRIEF = "x-kaizen-brief"
+"""Marks a model that is another one again: its fields are described there, and once is enough for a CRD's size."""
+AS_ATOM: dict[str, Any] = {"x-kubernetes-list-type": "atomic"}
 AS_SET: dict[str, Any] = {"x-kubernetes-list-type": "set"}
 ANY_OBJECT: dict[str, Any] = {"x-kubernetes-preserve-unknown-fields": True}
 
@@ -71,6 +74,8 @@ Quantity = Annotated[
     ),
 ]
 """An amount as Kubernetes writes it: 2, 500m, 1.5Gi."""
+Quantities = Annotated[dict[str, Quantity], Field(max_length=16)]
+AnyValue = Annotated[str | int | float | bool, WithJsonSchema({"x-kubernetes-preserve-unknown-fields": True})]
 
 
 class Condition(Status):
@@ -102,11 +107,14 @@ class Metric(Status):
 
     name: Annotated[str, Field(max_length=64)]
     value: float
+    low: float | None = None
+    high: float | None = None
+    """Between low and high it lies by these rows."""
     dataset: Annotated[str, Field(max_length=64)]
     """The rows it was measured on."""
 
 
-Metrics = Annotated[list[Metric], Field(max_length=64, json_schema_extra={"x-kubernetes-list-type": "atomic"})]
+Metrics = Annotated[list[Metric], Field(max_length=64, json_schema_extra=AS_ATOM)]
 
 
 class GateResult(Status):
@@ -115,29 +123,60 @@ class GateResult(Status):
     name: Annotated[str, Field(max_length=63)]
     outcome: Annotated[str, Field(max_length=64)]
     """Passed, Failed, Skipped (nothing serves yet) or NotComparable (too few new rows)."""
+    passed: bool | None = None
+    required: bool | None = None
+    """false: a failure is shown, and the version may serve all the same."""
     value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    """The ends of the value's interval."""
     limit: float | None = None
+    against: Annotated[str, Field(max_length=64)] | None = None
+    """What it was compared with, e.g. version 3."""
     message: Annotated[str, Field(max_length=1024)] | None = None
 
 
 GateResults = Annotated[list[GateResult], Field(max_length=16, json_schema_extra=by_key("name"))]
 
 
-class ResourceQuantities(Model):
-    """Amounts of what a node has."""
-
-    cpu: Quantity | None = None
-    memory: Quantity | None = None
-
-
 class Resources(Model):
-    """Requests and limits of the container."""
+    """Requests and limits of the container: cpu, memory, ephemeral-storage, nvidia.com/gpu, ..."""
 
-    requests: ResourceQuantities | None = None
-    limits: ResourceQuantities | None = None
+    requests: Quantities | None = None
+    limits: Quantities | None = None
+
+
+class EnvironmentVariable(Model):
+    """A variable of the container."""
+
+    model_config = ConfigDict(json_schema_extra=rules(
+        ("has(self.value) != has(self.valueFrom)", "pod.env[] needs exactly one of value, valueFrom"),
+        ("!self.name.startsWith('KAIZEN_')", "pod.env[].name must not start with KAIZEN_: those are Kaizen's own"),
+    ))  # fmt: skip
+
+    name: Annotated[str, Field(min_length=1, max_length=256, pattern="^[A-Za-z_][A-Za-z0-9_]*$")]
+    value: Annotated[str, Field(max_length=4096)] | None = None
+    value_from: Annotated[dict[str, Any], Field(json_schema_extra=ANY_OBJECT)] | None = None
+    """As in a Pod."""
+
+
+class Toleration(Model):
+    """As in a Pod."""
+
+    key: Annotated[str, Field(max_length=316)] | None = None
+    operator: Literal["Exists", "Equal"] | None = None
+    value: Annotated[str, Field(max_length=63)] | None = None
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
+    toleration_seconds: int | None = None
 
 
 class PodSettings(Model):
     """The part of a Pod's settings that most people need."""
 
     resources: Resources | None = None
+    node_selector: Annotated[dict[str, Annotated[str, Field(max_length=63)]], Field(max_length=32)] = {}
+    tolerations: Annotated[list[Toleration], Field(max_length=32, json_schema_extra=AS_ATOM)] = []
+    service_account_name: ObjectName | None = None
+    """kaizen-trainer in training, kaizen-server in serving when omitted."""
+    env: Annotated[list[EnvironmentVariable], Field(max_length=64, json_schema_extra=by_key("name"))] = []
+    priority_class_name: ObjectName | None = None

@@ -8,20 +8,21 @@ from typing import Any
 
 import yaml
 
-from kaizen.api.base import GROUP, VERSION, Model, Status
+from kaizen.api.base import BRIEF, GROUP, VERSION, Model, Status
 from kaizen.api.kinds import KINDS, Column, Kind
 
 Schema = dict[str, Any]
 LARGEST_BYTES = 65_536
 """A CRD over 64 KB would not fit where client-side apply keeps its copy, with room to spare."""
-_DROPPED = frozenset({"title", "$defs", "additionalProperties"})
+_DROPPED = frozenset({"title", "$defs", "additionalProperties", BRIEF})
 _KEYWORDS = frozenset(
     {
         "type", "description", "default", "enum", "format", "pattern", "items", "properties", "required",
-        "minimum", "maximum", "minLength", "maxLength", "minItems", "maxItems",
+        "minimum", "maximum", "minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties",
     }
 )  # fmt: skip
 """The words of JSON Schema that a structural schema shares with it."""
+_SCALARS = ("string", "integer", "number", "boolean")
 
 
 class NotStructural(ValueError):
@@ -125,7 +126,7 @@ def _structural(node: Schema, definitions: dict[str, Schema], where: str, inside
             raise NotStructural(f"{where}: {name} holds itself, and a CRD has no references")
         node = {**definitions[name], **{key: value for key, value in node.items() if key != "$ref"}}
         return _structural(node, definitions, where, (*inside, name))
-    if "x-kubernetes-int-or-string" in node:
+    if "x-kubernetes-int-or-string" in node or ("x-kubernetes-preserve-unknown-fields" in node and "type" not in node):
         return {key: value for key, value in node.items() if key not in _DROPPED}
     if "anyOf" in node:
         members = [member for member in node["anyOf"] if member != {"type": "null"}]
@@ -133,6 +134,9 @@ def _structural(node: Schema, definitions: dict[str, Schema], where: str, inside
             raise NotStructural(f"{where}: a union has no place in a CRD; use optional fields and a CEL rule")
         rest = {key: value for key, value in node.items() if key != "anyOf" and (key, value) != ("default", None)}
         return _structural({**members[0], **rest}, definitions, where, inside)
+    if node.get(BRIEF):
+        node = {**_without_descriptions(node), "description": node["description"]}
+        definitions = {name: _without_descriptions(definition) for name, definition in definitions.items()}
     result = {key: value for key, value in node.items() if key not in _DROPPED}
     if "const" in result:
         result["enum"] = [result.pop("const")]
@@ -146,6 +150,8 @@ def _structural(node: Schema, definitions: dict[str, Schema], where: str, inside
     if "items" in result:
         result["items"] = _structural(result["items"], definitions, f"{where}[]", inside)
         _check_no_defaults(result["items"], f"{where}[]")
+    if isinstance(values := node.get("additionalProperties"), dict) and "x-kubernetes-preserve-unknown-fields" not in node:
+        result["additionalProperties"] = _structural(values, definitions, f"{where}.*", inside)
     if "properties" in result:
         result["properties"] = {
             name: _structural(child, definitions, f"{where}.{name}", inside) for name, child in result["properties"].items()
@@ -157,10 +163,14 @@ def _check(node: Schema, result: Schema, where: str) -> None:
     unknown = {key for key in result if key not in _KEYWORDS and not key.startswith("x-kubernetes-")}
     if unknown:
         raise NotStructural(f"{where}: {', '.join(sorted(unknown))} has no place in a CRD")
-    if result.get("type") not in ("object", "array", "string", "integer", "number", "boolean"):
+    if result.get("type") not in ("object", "array", *_SCALARS):
         raise NotStructural(f"{where}: a field needs one type, and null is none")
-    if node.get("additionalProperties") and "x-kubernetes-preserve-unknown-fields" not in node:
-        raise NotStructural(f"{where}: a map has no place here; use a list of named objects, or ANY_OBJECT")
+    values = node.get("additionalProperties")
+    if values and "x-kubernetes-preserve-unknown-fields" not in node:
+        if values is True or not (values.get("type") in _SCALARS or "x-kubernetes-int-or-string" in values):
+            raise NotStructural(f"{where}: only a map of scalars has a place here; use a list of named objects, or ANY_OBJECT")
+        if "maxProperties" not in result:
+            raise NotStructural(f"{where}: a map without a largest number of entries; give it max_length")
     if any(float(result.get(bound, 0)) % 1 for bound in ("minimum", "maximum")):
         # The API server compares a whole number with the bound's integer part: minimum 0.01 lets 0 pass.
         raise NotStructural(f"{where}: a fractional bound does not hold for whole numbers; use a CEL rule")
@@ -172,6 +182,15 @@ def _check_no_defaults(item: Schema, where: str) -> None:
         raise NotStructural(f"{where}: a default inside a list entry; make the field optional and say what omitting it means")
     for name, child in item.get("properties", {}).items():
         _check_no_defaults(child, f"{where}.{name}")
+
+
+def _without_descriptions(schema: Schema) -> Schema:
+    """The schema, where `description` is a text and not a property of that name, without it."""
+    return {
+        key: _without_descriptions(value) if isinstance(value, dict) else value
+        for key, value in schema.items()
+        if key != "description" or not isinstance(value, str)
+    }
 
 
 def _without_none(value: Any) -> Any:

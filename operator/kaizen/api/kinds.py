@@ -51,6 +51,7 @@ def _name(longest: int, what: str) -> tuple[tuple[str, str], ...]:
 AGE = Column("Age", ".metadata.creationTimestamp", "date")
 READY = Column("Ready", _condition("Ready"))
 REASON = Column("Reason", _condition("Ready", "reason"))
+WHY = Column("Reason", _condition("Succeeded", "reason"), priority=1)
 
 TRAINING_JOB = Kind(
     name="TrainingJob",
@@ -62,9 +63,10 @@ TRAINING_JOB = Kind(
     columns=(
         Column("Model", ".spec.model"),
         Column("Step", ".status.step"),
+        Column("Metric", ".status.metric"),
         Column("Version", ".status.modelVersionName"),
         Column("Succeeded", _condition("Succeeded")),
-        REASON,
+        WHY,
         AGE,
     ),
     rules=_name(50, "so that its Job's Pods can be named after it"),

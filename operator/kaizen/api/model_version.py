@@ -50,6 +50,12 @@ class Lineage(Status):
 
     training_job: Annotated[str, Field(max_length=253)]
     data_digest: Annotated[str, Field(max_length=71)] | None = None
+    code_digest: Annotated[str, Field(max_length=71)] | None = None
+    """Of Kaizen's code and packages, and the user's own."""
+    parent_version: int | None = None
+    """What served when this one was trained."""
+    trigger: Annotated[str, Field(max_length=64)] | None = None
+    """Manual, or why an InferenceService started the training."""
     trained_until: Annotated[str, Field(max_length=64)] | None = None
 
 

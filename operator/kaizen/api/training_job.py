@@ -6,9 +6,9 @@ from pydantic import ConfigDict, Field
 
 from kaizen.api.base import (
     ANY_OBJECT,
-    AS_SET,
+    AS_ATOM,
+    BRIEF,
     BaseStatus,
-    ColumnName,
     GateResults,
     Metrics,
     Model,
@@ -21,100 +21,102 @@ from kaizen.api.base import (
     rules,
     unchanged,
 )
+from kaizen.api.metrics import FAIRNESS_METRICS, LATENCY_METRICS, model_metrics
+from kaizen.api.training_data import Data
+from kaizen.api.training_gates import Gate
+from kaizen.api.training_search import Search
 
-CLASSIFICATION_METRICS = ("log_loss", "brier", "calibration_gap", "roc_auc", "accuracy")
-REGRESSION_METRICS = ("rmse", "mae", "r2")
 MUTABLE_FIELDS = ("suspend", "ttlSecondsAfterFinished")
 IMMUTABLE = "a TrainingJob cannot be changed except suspend and ttlSecondsAfterFinished: create a new TrainingJob"
-
-
-class DataSource(Model):
-    """Files that become one table."""
-
-    name: Annotated[str, Field(min_length=1, max_length=63, pattern="^[A-Za-z_][A-Za-z0-9_]*$")]
-    """The table's name in the query."""
-    uri: Annotated[str, Field(min_length=1, max_length=1024, pattern="^s3://[^/]+/.+$")]
-    """A file, a prefix ending in / or a glob: s3://bucket/path."""
-    format: Literal["Parquet", "CSV"] | None = None
-    """From the files' suffix when omitted."""
-    secret_name: ObjectName | None = None
-    """Secret with AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and optionally AWS_ENDPOINT_URL_S3; else the Pod's own identity."""
-
-
-class Features(Model):
-    """Which columns of the query the model sees."""
-
-    exclude: Annotated[list[ColumnName], Field(max_length=256, json_schema_extra=AS_SET)] = []
-    """Columns that are not features, besides target, timestamp and keys."""
-
-
-class Split(Model):
-    """How rows are held out for judging the model."""
-
-    model_config = ConfigDict(json_schema_extra=rules(
-        ("self.testShare >= 0.01 && self.testShare <= 0.5", "data.split.testShare must be from 0.01 to 0.5"),
-    ))  # fmt: skip
-
-    method: Literal["Temporal", "Random"] | None = None
-    """Temporal holds out the newest rows, Random a stable share; when omitted, Temporal if there is a timestamp."""
-    test_share: Annotated[float, Field(ge=0, le=1)] = 0.2
-
-
-class Data(Model):
-    """Where the rows come from and what their columns mean."""
-
-    model_config = ConfigDict(json_schema_extra=rules(
-        ("size(self.sources) == 1 || has(self.query)", "several sources need a query that joins them: write data.query"),
-        (
-            "!has(self.split.method) || self.split.method != 'Temporal' || has(self.timestamp)",
-            "split.method Temporal needs data.timestamp: name the column that orders the rows",
-        ),
-        ("!has(self.timestamp) || self.timestamp != self.target", "data.timestamp and data.target must be different columns"),
-        ("!(self.target in self.features.exclude)", "data.target is never a feature: remove it from features.exclude"),
-    ))  # fmt: skip
-
-    sources: Annotated[list[DataSource], Field(min_length=1, max_length=16, json_schema_extra=by_key("name"))]
-    query: Annotated[str, Field(min_length=1, max_length=16384)] | None = None
-    """DuckDB SQL over the sources; optional with one source."""
-    target: ColumnName
-    """The column to predict."""
-    target_missing: Literal["Fail", "Drop"] = "Fail"
-    """What happens to rows without a target."""
-    timestamp: ColumnName | None = None
-    """The column that orders rows in time; not a feature."""
-    keys: Annotated[list[ColumnName], Field(max_length=16, json_schema_extra=AS_SET)] = []
-    """Columns that identify a row; never features."""
-    window_seconds: Seconds | None = None
-    """Train on the newest rows only, counted back from the newest row; everything when omitted."""
-    features: Features = Features()
-    minimum_rows: Annotated[int, Field(ge=10, le=1_000_000_000)] = 1000
-    split: Split = Split()
 
 
 class Estimator(Model):
     """A scikit-learn estimator by its class name."""
 
     name: Annotated[str, Field(min_length=1, max_length=64, pattern="^[A-Za-z][A-Za-z0-9]*$")]
-    """LogisticRegression, Ridge, RandomForestClassifier, HistGradientBoostingRegressor, ..."""
+    """Any scikit-learn classifier or regressor, LGBMClassifier, XGBRegressor, ..., or Auto."""
     parameters: Annotated[dict[str, Any], Field(json_schema_extra=ANY_OBJECT)] = {}
     """The constructor's parameters."""
 
 
-class AgainstProduction(Model):
-    """Comparison with the version that serves, on rows it never saw."""
+class Code(Model):
+    """The user's own Python function, which returns an unfitted scikit-learn estimator."""
 
-    worse_by_at_most: Annotated[float, Field(ge=0, le=1_000_000)] | None = None
-    """How much worse than production the metric may be, in the metric's own unit; 0 when omitted."""
-    not_comparable: Literal["Pass", "Fail"] | None = None
-    """The result when too few rows are new to the serving version; Pass when omitted."""
+    model_config = ConfigDict(json_schema_extra=rules(
+        (
+            "has(self.revision) == has(self.path) && (has(self.path) || !self.uri.endsWith('.git'))",
+            "code.revision and code.path belong to a git repository, which needs both: a commit, tag or branch, and a file in it",
+        ),
+    ))  # fmt: skip
+
+    uri: Annotated[str, Field(min_length=1, max_length=1024, pattern=r"^(s3://[^/]+/.+\.py|https://[^/]+/.+|pvc://[^/]+/.+)$")]
+    """A .py file: s3://BUCKET/PATH, pvc://CLAIM/PATH or https://HOST/PATH; or a git repository: https://HOST/PATH.git."""
+    revision: Annotated[str, Field(min_length=1, max_length=256, pattern="^[A-Za-z0-9][A-Za-z0-9._/-]*$")] | None = None
+    """Of a git repository: a commit, tag or branch."""
+    path: Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./-]*\.py$")] | None = None
+    """Of a git repository: the file in it."""
+    function: Annotated[str, Field(min_length=1, max_length=128, pattern="^[A-Za-z_][A-Za-z0-9_]*$")] = "build_pipeline"
+    """Called with the parameters by name."""
+    parameters: Annotated[dict[str, Any], Field(json_schema_extra=ANY_OBJECT)] = {}
+    secret_name: ObjectName | None = None
+    """As of a data source."""
 
 
-class Gate(Model):
-    """A condition that a new version must meet before it may serve."""
+class Container(Model):
+    """The user's own image, which trains a model in its own way (docs/containers.md)."""
 
-    name: Annotated[str, Field(min_length=1, max_length=63, pattern="^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
-    metric: Annotated[str, Field(min_length=1, max_length=64)]
-    against_production: AgainstProduction
+    image: Annotated[str, Field(min_length=1, max_length=512)]
+    command: Annotated[list[Annotated[str, Field(max_length=4096)]], Field(max_length=64)] = []
+    args: Annotated[list[Annotated[str, Field(max_length=4096)]], Field(max_length=64)] = []
+    parameters: Annotated[dict[str, Any], Field(json_schema_extra=ANY_OBJECT)] = {}
+    """In KAIZEN_PARAMETERS as JSON, and one variable each: KAIZEN_PARAMETER_<NAME>."""
+    replicas: Annotated[int, Field(ge=1, le=256)] = 1
+    """More than 1: Pods with RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT; the one of rank 0 leaves the model."""
+
+
+class DecisionCost(Model):
+    """What a wrong answer costs."""
+
+    false_positive: Annotated[float, Field(ge=0, le=1_000_000_000)]
+    false_negative: Annotated[float, Field(ge=0, le=1_000_000_000)]
+
+
+class Decision(Model):
+    """Where the probability of the second of two classes becomes that class."""
+
+    model_config = ConfigDict(json_schema_extra=rules(
+        (
+            "(has(self.maximise) ? 1 : 0) + (has(self.threshold) ? 1 : 0) + (has(self.cost) ? 1 : 0) == 1",
+            "decision needs exactly one of maximise, threshold, cost",
+        ),
+    ))  # fmt: skip
+
+    maximise: Literal["accuracy", "balanced_accuracy", "f1", "matthews"] | None = None
+    """The threshold that is best by this metric on inner folds."""
+    threshold: Annotated[float, Field(ge=0, le=1)] | None = None
+    cost: DecisionCost | None = None
+    """The threshold that costs least on inner folds."""
+
+
+class Explain(Model):
+    """How the model is explained in its report."""
+
+    method: Literal["Permutation", "SHAP", "None"] = "Permutation"
+
+
+class MLflow(Model):
+    """A tracking server that is told of the run as well."""
+
+    uri: Annotated[str, Field(min_length=1, max_length=1024, pattern="^https?://.+$")]
+    experiment: Annotated[str, Field(min_length=1, max_length=256)] = "Default"
+    secret_name: ObjectName | None = None
+    """Secret with token, or with username and password."""
+
+
+class Tracking(Model):
+    """Who else is told of the run."""
+
+    mlflow: MLflow
 
 
 class Recipe(Model):
@@ -122,17 +124,28 @@ class Recipe(Model):
 
     task: Literal["Classification", "Regression"]
     data: Data
-    estimator: Estimator
+    estimator: Estimator | None = None
+    code: Code | None = None
+    container: Container | None = None
+    search: Search | None = None
+    calibration: Literal["Automatic", "None"] = "Automatic"
+    """Probabilities are calibrated on inner folds where that lowers the Brier score there."""
+    decision: Decision | None = None
+    explain: Explain = Explain()
     refit: Literal["Automatic", "None"] = "Automatic"
     """Fit the judged pipeline again on all rows; Automatic does so when the split is temporal."""
     gates: Annotated[list[Gate], Field(max_length=16, json_schema_extra=by_key("name"))] = []
+    tracking: Tracking | None = None
     pod: PodSettings = PodSettings()
+    pod_template: Annotated[dict[str, Any], Field(json_schema_extra=ANY_OBJECT)] | None = None
+    """Any other field of a Pod template, merged under Kaizen's own."""
     backoff_limit: Annotated[int, Field(ge=0, le=20)] = 2
     """Retries after failures that a retry can mend."""
     active_deadline_seconds: Seconds | None = None
 
 
-def _metric_rule(task: str, metrics: tuple[str, ...]) -> tuple[str, str]:
+def _metric_rule(task: str) -> tuple[str, str]:
+    metrics = (*model_metrics(task), *(FAIRNESS_METRICS if task == "Classification" else ()), *LATENCY_METRICS)
     listed = ", ".join(f"'{metric}'" for metric in metrics)
     return (
         f"self.task != '{task}' || self.gates.all(gate, gate.metric in [{listed}])",
@@ -140,9 +153,39 @@ def _metric_rule(task: str, metrics: tuple[str, ...]) -> tuple[str, str]:
     )
 
 
-METRIC_RULES = (
-    _metric_rule("Classification", CLASSIFICATION_METRICS),
-    _metric_rule("Regression", REGRESSION_METRICS),
+def _objective_rule(task: str) -> tuple[str, str]:
+    listed = ", ".join(f"'{metric}'" for metric in model_metrics(task))
+    return (
+        f"self.task != '{task}' || !has(self.search) || !has(self.search.objective)"
+        f" || self.search.objective.metric in [{listed}]",
+        f"search.objective.metric must be one of {', '.join(model_metrics(task))} for task {task}",
+    )
+
+
+RECIPE_RULES = (
+    _metric_rule("Classification"),
+    _metric_rule("Regression"),
+    _objective_rule("Classification"),
+    _objective_rule("Regression"),
+    (
+        "(has(self.estimator) ? 1 : 0) + (has(self.code) ? 1 : 0) + (has(self.container) ? 1 : 0) == 1",
+        "exactly one of estimator, code, container must be given",
+    ),
+    ("!has(self.search) || !has(self.container)", "search tunes an estimator or code; a container tunes itself"),
+    (
+        "!has(self.search) || size(self.search.space) > 0 || (has(self.estimator) && self.estimator.name == 'Auto')",
+        "search.space must name at least one parameter; only estimator Auto brings its own",
+    ),
+    (
+        "!has(self.search) || !has(self.estimator) || self.estimator.name != 'Auto'"
+        " || (size(self.search.space) == 0 && self.search.sampler in ['TPE', 'Random'])",
+        "search with estimator Auto takes no space, for Auto brings its own, and sampler TPE or Random",
+    ),
+    ("!has(self.decision) || self.task == 'Classification'", "decision is for task Classification"),
+    (
+        "!has(self.data.split.method) || self.data.split.method != 'Stratified' || self.task == 'Classification'",
+        "split.method Stratified is for task Classification",
+    ),
 )
 
 
@@ -150,10 +193,10 @@ class TrainingJobSpec(Recipe):
     """What to train."""
 
     model_config = ConfigDict(json_schema_extra=rules(
-        *METRIC_RULES,
+        *RECIPE_RULES,
         *unchanged(
-            "model", "task", "data", "estimator", "refit", "gates", "pod", "backoffLimit", "activeDeadlineSeconds",
-            message=IMMUTABLE,
+            "model", "task", "data", "estimator", "code", "container", "search", "calibration", "decision", "explain", "refit",
+            "gates", "tracking", "pod", "podTemplate", "backoffLimit", "activeDeadlineSeconds", message=IMMUTABLE,
         ),
     ))  # fmt: skip
 
@@ -169,6 +212,37 @@ class JobProgress(Status):
 
     done: int
     total: int
+    eta_seconds: int | None = None
+    """Of a search: how long the remaining trials will take, by those so far."""
+
+
+class BestTrial(Status):
+    """The trial that is ahead."""
+
+    value: float
+    parameters: Annotated[str, Field(max_length=2048)]
+    """As JSON."""
+
+
+class SearchSummary(Status):
+    """How many trials have ended, and how."""
+
+    finished: int
+    """Also those that were pruned or failed."""
+    pruned: int
+    failed: int
+    best: BestTrial | None = None
+
+
+class Anomaly(Status):
+    """Something about the data that was not expected."""
+
+    code: Annotated[str, Field(max_length=64)]
+    """Stable, e.g. ENUM_TYPE_UNEXPECTED_STRING_VALUES."""
+    severity: Annotated[str, Field(max_length=16)]
+    """Error stops the run, Warning does not."""
+    column: Annotated[str, Field(max_length=128)] | None = None
+    message: Annotated[str, Field(max_length=1024)]
 
 
 class DataSummary(Status):
@@ -177,8 +251,10 @@ class DataSummary(Status):
     digest: Annotated[str, Field(max_length=71)]
     """Of the files' content and the query: the same data, the same digest."""
     rows: int
+    columns: int | None = None
     trained_until: Annotated[str, Field(max_length=64)] | None = None
     """The newest moment in the data."""
+    anomalies: Annotated[list[Anomaly], Field(max_length=32, json_schema_extra=AS_ATOM)] | None = None
 
 
 class JobFailure(Status):
@@ -195,6 +271,9 @@ class TrainingJobStatus(BaseStatus):
 
     step: Annotated[str, Field(max_length=64)] | None = None
     progress: JobProgress | None = None
+    search: SearchSummary | None = None
+    metric: Annotated[str, Field(max_length=128)] | None = None
+    """The figure to look at first, e.g. log_loss=0.412: on test rows, and during a search the best trial's."""
     metrics: Metrics | None = None
     gates: GateResults | None = None
     data: DataSummary | None = None
@@ -208,6 +287,6 @@ class TrainingJobStatus(BaseStatus):
 
 
 class TrainingJobTemplate(Recipe):
-    """A TrainingJob's spec without the model, and without what only a person decides on a single job."""
+    """A TrainingJob's spec without the model, and without what only a person decides on a single job; see it for the fields."""
 
-    model_config = ConfigDict(json_schema_extra=rules(*METRIC_RULES))
+    model_config = ConfigDict(json_schema_extra={**rules(*RECIPE_RULES), BRIEF: True})

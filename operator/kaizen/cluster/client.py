@@ -85,7 +85,17 @@ class Client:
     async def create(self, body: Object, manager: str = CHILD_MANAGER) -> Object:
         """Create an object; raises Conflict when its name is taken."""
         path = BY_KIND[body["kind"]].path(body["metadata"].get("namespace"))
-        return await self._request("POST", path, {"fieldManager": manager}, body)
+        # A person has a hand in a Job's template: a field that is none must not vanish silently.
+        strict = {"fieldValidation": "Strict"} if body["kind"] == "Job" else {}
+        return await self._request("POST", path, {"fieldManager": manager, **strict}, body)
+
+    async def newest_warning(self, observed: Object) -> str | None:
+        """What the newest warning event about an object says; None when there is none."""
+        selector = f"involvedObject.uid={observed['metadata']['uid']},type=Warning"
+        path = BY_KIND["Event"].path(observed["metadata"]["namespace"])
+        found = (await self._request("GET", path, {"fieldSelector": selector, "limit": str(PAGE)}))["items"]
+        newest = max(found, key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime") or ""), default=None)
+        return None if newest is None else str(newest.get("message", ""))
 
     async def apply(self, body: Object, observed: Object) -> Object:
         """Server-side apply of an object that was observed; raises Conflict when it changed since."""

@@ -1,23 +1,33 @@
 """What a reconcile sees: the object, its children and relatives from the store, and what the bucket says of them."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import datetime
 
 from kaizen.api.inference_service import InferenceServiceSpec
+from kaizen.cluster.client import ApiError
 from kaizen.cluster.store import Store
 from kaizen.control.bucket import unusable
 from kaizen.control.monitoring import Monitor
 from kaizen.control.registry import Registry
-from kaizen.core import training_job
+from kaizen.core import jobs, training_job
 from kaizen.core.plan import Bucket, ModelRegistry, Object, Observed, Settings, Terminal, Watched
 from kaizen.core.specs import read_spec
 from kaizen.registry.errors import BucketError
 
 
 class Observation:
-    """Looks at objects; everything but the bucket is in memory."""
+    """Looks at objects; everything is in memory but the bucket, and what is said of Pods that do not begin."""
 
-    def __init__(self, store: Store, registry: Registry, monitor: Monitor, settings: Settings) -> None:
+    def __init__(
+        self,
+        store: Store,
+        registry: Registry,
+        monitor: Monitor,
+        settings: Settings,
+        newest_warning: Callable[[Object], Awaitable[str | None]],
+    ) -> None:
+        self._newest_warning = newest_warning
         self._store = store
         self._registry = registry
         self._monitor = monitor
@@ -29,7 +39,9 @@ class Observation:
         try:
             match owner["kind"]:
                 case "TrainingJob" if bucket.usable and not training_job.is_over(owner):
-                    return replace(observed, run=await self._registry.run(owner))
+                    model = await self._registry.model(observed.namespace, str(owner["spec"]["model"]))
+                    run, troubled = await self._registry.run(owner), await self._troubled(observed, now)
+                    return replace(observed, run=run, model=model, troubled=troubled)
                 case "ModelVersion":
                     return await self._model_version(observed)
                 case "InferenceService":
@@ -45,6 +57,17 @@ class Observation:
         if owner["kind"] == "InferenceService":
             pods += self._store.pods_of_service(metadata["namespace"], metadata["name"])
         return (*children, *pods)
+
+    async def _troubled(self, observed: Observed, now: datetime) -> str | None:
+        """Why nothing begins; asked of the API server only while nothing does."""
+        job, together = jobs.own_job(observed.children), "container" in observed.owner["spec"]
+        about = jobs.may_be_troubled(job, observed.children, now, together=together) if job is not None else None
+        if about is None:
+            return None
+        try:
+            return await self._newest_warning(about)
+        except ApiError:
+            return None  # It is a hint.
 
     async def _model_version(self, observed: Observed) -> Observed:
         related = self._store.of_model(observed.namespace, str(observed.owner["spec"]["model"]))

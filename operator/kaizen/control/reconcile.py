@@ -46,6 +46,10 @@ from kaizen.registry import store as registry_store
 from kaizen.registry.errors import BucketError
 
 NAME_TAKEN_SECONDS = 30.0
+REFUSED = (400, 422)
+"""What the API server answers to an object that cannot be."""
+REFUSED_SECONDS = 300.0
+"""Until it is tried again: what refused it may have been an admission policy."""
 TOLD = ("Healthy", "Ready", "RollingOut", "TrainingBlocked")
 """Conditions whose transitions are events."""
 _log = logging.getLogger(__name__)
@@ -79,7 +83,7 @@ class Reconciler:
         self._registry = Registry(bucket.in_thread, bucket.bucket)
         self._promotions = Promotions(client, self._registry, bucket.in_thread, bucket.bucket)
         self._monitor = Monitor(bucket.in_thread, bucket.bucket, self._registry.reference)
-        self._observation = Observation(store, self._registry, self._monitor, settings)
+        self._observation = Observation(store, self._registry, self._monitor, settings, client.newest_warning)
         self._recovered: set[str] = set()
         """Uids of InferenceServices whose open intents this process has looked for."""
 
@@ -188,7 +192,7 @@ class Reconciler:
         known = {key_of(child): child for child in observed.children}
         try:
             if plan.tenant:
-                await ensure_tenant(self._client, observed.namespace, self._bucket.workload_keys())
+                await self._ensure_tenant(observed)
             for record in plan.records:
                 await self._children.ensure_record(record, self._store.get(key_of(record)))
             for child in plan.children:
@@ -202,8 +206,20 @@ class Reconciler:
         except (Conflict, NotFound):
             raise
         except ApiError as problem:
+            if problem.status in REFUSED:
+                return _refused(observed, plan, problem)
             return replace(plan, outcome=Retry("ApplyFailed", str(problem)), change=None)
         return plan
+
+    async def _ensure_tenant(self, observed: Observed) -> None:
+        try:
+            await ensure_tenant(self._client, observed.namespace, self._bucket.workload_keys())
+        except NotFound:
+            # The namespace is going, and waits for Pods that may be kept until they are replaced, which cannot be any more.
+            for child in observed.children:
+                if child["kind"] == "Job" and not child["metadata"].get("deletionTimestamp"):
+                    await self._client.delete(child)
+            raise
 
     async def _apply_status(self, observed: Observed, plan: Plan, now: datetime) -> None:
         owner, before = observed.owner, observed.owner.get("status", {})
@@ -245,6 +261,14 @@ class Reconciler:
             await events.record(self._client, owner, kind, reason, message)
         except ApiError as problem:
             _log.info("an event was not recorded: %s", problem, extra={"object": str(key_of(owner))})
+
+
+def _refused(observed: Observed, plan: Plan, problem: ApiError) -> Plan:
+    """The API server will not have a child as it is, however often it is asked: only a person can change that."""
+    if observed.owner["kind"] == "TrainingJob" and observed.refused is None:
+        # Its spec never changes, so this is how it ends; the decision knows how to say that.
+        return replace(_decided(replace(observed, refused=str(problem)), datetime.now(UTC)), children=(), deletions=())
+    return replace(plan, outcome=Terminal("InvalidPod", str(problem), REFUSED_SECONDS), change=None)
 
 
 def _decided(observed: Observed, now: datetime) -> Plan:

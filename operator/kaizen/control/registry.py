@@ -104,10 +104,11 @@ class Registry:
 
     def _run(self, namespace: str, uid: str, model: str, serving: Production | None) -> Run:
         bucket = self._bucket()
-        won = None
+        won = repeats = None
         try:
             outcome, _ = bucket.read(layout.run_outcome(namespace, uid))
             won = outcome.get("pod")
+            repeats = _repeated(outcome)
         except Missing:
             pass
         entry = next((v for v in versions.list_versions(bucket, namespace, model) if v.run == uid), None)
@@ -115,6 +116,7 @@ class Registry:
             uri=_uri(bucket, layout.run(namespace, uid)),
             progress=_progress(bucket, namespace, uid, won if isinstance(won, str) else None),
             won=won if isinstance(won, str) else None,
+            repeats=repeats,
             entry=self._described(bucket, namespace, model, entry) if entry else None,
             champion=serving,
         )
@@ -236,10 +238,22 @@ def _reference(bucket: Bucket, namespace: str, model: str, version: int) -> byte
     return body
 
 
+def _repeated(outcome: Mapping[str, object]) -> int | None:
+    """The version in the outcome of a run that would only have made it again; 0 where that says none."""
+    if "alreadyTrained" not in outcome:
+        return None
+    said = outcome["alreadyTrained"]
+    version = said.get("version") if isinstance(said, Mapping) else None
+    return version if type(version) is int and version > 0 else 0
+
+
 def _progress(bucket: Bucket, namespace: str, uid: str, won: str | None) -> dict[str, object] | None:
     """The progress of the attempt that won, or of the one that wrote last."""
     if won is None:
-        files = [entry for entry in bucket.list(layout.run(namespace, uid)) if entry.key.endswith("/progress.json")]
+        run = layout.run(namespace, uid)
+        # An attempt's own file: what the user's code left further below may have any name.
+        names = ((entry, entry.key.removeprefix(run)) for entry in bucket.list(run))
+        files = [entry for entry, name in names if name.endswith("/progress.json") and name.count("/") == 1]
         if not files:
             return None
         key = max(files, key=lambda entry: entry.modified).key

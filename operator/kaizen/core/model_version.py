@@ -75,8 +75,18 @@ def _status(entry: RegistryEntry, stage: str, spec: ModelVersionSpec) -> dict[st
                 {
                     "trainingJob": spec.source.training_job_name,
                     "dataDigest": runs.text(manifest.get("dataDigest"), 71),
+                    "codeDigest": runs.text(manifest.get("codeDigest"), 71),
                     "trainedUntil": runs.text(manifest.get("trainedUntil"), 64),
+                    **_lineage(manifest),
                 }
             ),
         }
     )
+
+
+def _lineage(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Which version served when this one was trained, and what asked for it."""
+    found = manifest.get("lineage")
+    known: Mapping[str, Any] = found if isinstance(found, Mapping) else {}
+    parent = known.get("parentVersion")
+    return {"parentVersion": parent if type(parent) is int else None, "trigger": runs.text(known.get("trigger"), 64)}

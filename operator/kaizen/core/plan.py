@@ -123,6 +123,8 @@ class Run:
     """How far the newest attempt is."""
     won: str | None = None
     """Uid of the Pod whose attempt ended well."""
+    repeats: int | None = None
+    """The version that the attempt would only have made again, by its own word."""
     entry: RegistryEntry | None = None
     """The version that the run became, or will."""
     champion: Production | None = None
@@ -145,9 +147,13 @@ class Observed:
     entry: RegistryEntry | None = None
     """Of a ModelVersion."""
     model: ModelRegistry | None = None
-    """Of an InferenceService's or ModelVersion's model."""
+    """Of a TrainingJob's, InferenceService's or ModelVersion's model."""
     watched: Watched | None = None
     """Of an InferenceService that serves a version."""
+    refused: str | None = None
+    """Why the API server does not take a child as planned: its own words."""
+    troubled: str | None = None
+    """Why a Job's Pods are not made or not started, by the newest warning about them."""
 
     @property
     def generation(self) -> int:

@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from kaizen.api.base import PodSettings
 from kaizen.core.plan import Object
 
 CREDENTIALS_SECRET = "kaizen-bucket"
@@ -29,7 +30,27 @@ POD_UID = {"name": "KAIZEN_POD_UID", "valueFrom": {"fieldRef": {"fieldPath": "me
 
 def variables(plain: Mapping[str, str]) -> list[dict[str, Any]]:
     """Environment variables, sorted, with the Pod's own uid."""
-    return [*({"name": name, "value": value} for name, value in sorted(plain.items())), POD_UID]
+    # Kubernetes expands $(NAME) and turns $$ into $, which SQL quotes with: each $ is to be one.
+    return [*({"name": name, "value": value.replace("$", "$$")} for name, value in sorted(plain.items())), POD_UID]
+
+
+PLACEMENT = ("nodeSelector", "tolerations", "priorityClassName", "serviceAccountName")
+
+
+def placement(settings: PodSettings) -> dict[str, Any]:
+    """The fields of a Pod's spec that say where it runs and as whom; only those that were given."""
+    given = settings.model_dump(by_alias=True, exclude_none=True, exclude_defaults=True)
+    return {name: given[name] for name in PLACEMENT if name in given}
+
+
+def environment(settings: PodSettings) -> list[dict[str, Any]]:
+    """The user's own variables, in their order."""
+    return [variable.model_dump(by_alias=True, exclude_none=True) for variable in settings.env]
+
+
+def resources(settings: PodSettings) -> dict[str, Any]:
+    """The requests and limits that were given; empty when none were."""
+    return settings.resources.model_dump(by_alias=True, exclude_none=True) if settings.resources else {}
 
 
 def newest(pods: Sequence[Object]) -> Object | None:
@@ -43,6 +64,12 @@ def waits_for(pod: Object) -> tuple[str, str] | None:
     for condition in status.get("conditions", ()):
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
             return "Unschedulable", f"The Pod cannot be scheduled: {condition.get('message', '')}"
+    for container in status.get("initContainerStatuses", ()):
+        waiting = container.get("state", {}).get("waiting")
+        if waiting and waiting.get("reason") not in (None, "ContainerCreating", "PodInitializing"):
+            last = container.get("lastState", {}).get("terminated", {})
+            why = " ".join(str(said(last).get("message") or last.get("message") or waiting.get("message") or "").split())
+            return str(waiting["reason"])[:128], f"The Pod's container {container['name']} cannot start: {why[-800:]}"
     for container in status.get("containerStatuses", ()):
         waiting = container.get("state", {}).get("waiting")
         if waiting and waiting.get("reason") not in (None, "ContainerCreating", "PodInitializing", "CrashLoopBackOff"):
@@ -57,7 +84,8 @@ def restarts(pod: Object) -> int:
 
 def last_end(pod: Object, container: str) -> Mapping[str, Any] | None:
     """The state in which a container of a Pod last ended; None when it never did."""
-    for one in pod.get("status", {}).get("containerStatuses", ()):
+    status = pod.get("status", {})
+    for one in (*status.get("containerStatuses", ()), *status.get("initContainerStatuses", ())):
         if one["name"] == container:
             state: Mapping[str, Any] | None = one.get("state", {}).get("terminated") or one.get("lastState", {}).get("terminated")
             return state

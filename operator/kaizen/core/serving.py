@@ -11,6 +11,7 @@ from typing import Any
 
 from kaizen.api.base import GROUP
 from kaizen.api.inference_service import InferenceServiceSpec
+from kaizen.core import pods as pod_parts
 from kaizen.core.objects import MANAGED_BY, SERVICE_LABEL, SERVING_PORT, VERSION_LABEL, owned, service_spec
 from kaizen.core.plan import Child, Object, Observed, RegistryEntry
 from kaizen.core.pods import (
@@ -160,7 +161,8 @@ def _words(state: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _made_for(spec: InferenceServiceSpec, entry: RegistryEntry) -> str:
-    pod = spec.pod.model_dump(mode="json", exclude_none=True)
+    # What was not given counts not, so that a newer operator's further settings restart nothing.
+    pod = spec.pod.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
     words = [pod, spec.monitoring.window_seconds, entry.uri, entry.digest]
     return hashlib.sha256(json.dumps(words, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -168,7 +170,6 @@ def _made_for(spec: InferenceServiceSpec, entry: RegistryEntry) -> str:
 def _pod(observed: Observed, spec: InferenceServiceSpec, entry: RegistryEntry, labels: Mapping[str, str]) -> dict[str, Any]:
     settings = observed.settings
     compiled = entry.manifest.get("engine") == "compiled"
-    given = spec.pod.resources.model_dump(by_alias=True, exclude_none=True) if spec.pod.resources else {}
     ready = {"path": f"/v2/models/{spec.model}/ready", "port": SERVING_PORT}
     environment = {
         "KAIZEN_MODEL_URI": entry.uri,
@@ -184,6 +185,7 @@ def _pod(observed: Observed, spec: InferenceServiceSpec, entry: RegistryEntry, l
     }
     return {
         "serviceAccountName": SERVICE_ACCOUNT,
+        **pod_parts.placement(spec.pod),
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": GRACE_SECONDS,
@@ -202,7 +204,7 @@ def _pod(observed: Observed, spec: InferenceServiceSpec, entry: RegistryEntry, l
                 "name": CONTAINER,
                 "image": settings.server_image if compiled else settings.server_sklearn_image,
                 "imagePullPolicy": "IfNotPresent",
-                "env": variables(environment),
+                "env": [*variables(environment), *pod_parts.environment(spec.pod)],
                 "envFrom": CREDENTIALS,
                 "terminationMessagePolicy": "FallbackToLogsOnError",
                 "ports": [
@@ -216,7 +218,7 @@ def _pod(observed: Observed, spec: InferenceServiceSpec, entry: RegistryEntry, l
                     "timeoutSeconds": 5,
                     "failureThreshold": 6,
                 },
-                "resources": given or DEFAULT_RESOURCES,
+                "resources": pod_parts.resources(spec.pod) or DEFAULT_RESOURCES,
                 "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],
                 "securityContext": CONTAINER_SECURITY,
             }

@@ -5,6 +5,7 @@ Keys that end in a slash are prefixes.  Every name becomes exactly one part of a
 
 __all__ = [
     "MANIFEST",
+    "SCHEMA",
     "attempt",
     "audit",
     "audit_record",
@@ -24,6 +25,8 @@ __all__ = [
 
 MANIFEST = "manifest.json"
 """The file of a model directory that names all others; it is written last."""
+SCHEMA = "schema.json"
+"""The file of a model directory with the frozen schema of its data."""
 
 _SEQUENCE_DIGITS = 12
 
@@ -102,6 +105,11 @@ def run_outcome(namespace: str, job: str) -> str:
 def attempt(namespace: str, job: str, pod: str) -> str:
     """What one attempt left: its progress, and below model/ its model directory; `pod` is the Pod's uid."""
     return f"{run(namespace, job)}{_part(pod)}/"
+
+
+def dataset(namespace: str, digest: str) -> str:
+    """What is kept of the data that a model was made from."""
+    return f"{workloads(namespace)}datasets/{_part(digest.removeprefix('sha256:'))}/"
 
 
 def windows(namespace: str, service: str) -> str:

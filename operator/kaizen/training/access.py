@@ -1,4 +1,4 @@
-"""Who reads which bucket: the run's own identity, or the Secret that a source names."""
+"""Who reads which source: the run's own identity, or the Secret that the source names; and where claims are mounted."""
 
 import os
 from collections.abc import Mapping
@@ -6,27 +6,31 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kaizen.api.training_job import DataSource
+from kaizen.api.training_data import DataSource
 from kaizen.registry.settings import BucketSettings
 from kaizen.training.errors import Failure
 
 if TYPE_CHECKING:
     from kaizen.registry.store import Bucket
 
-__all__ = ["SECRETS_DIRECTORY", "Access", "bucket_from_environment"]
+__all__ = ["CLAIMS_DIRECTORY", "SECRETS_DIRECTORY", "Access", "bucket_from_environment"]
 
 SECRETS_DIRECTORY = Path("/var/run/kaizen/secrets")
 """The Job mounts each Secret that a source names here, as a directory of its name with a file for each key."""
 
+CLAIMS_DIRECTORY = Path("/var/run/kaizen/claims")
+"""The Job mounts each PersistentVolumeClaim that a source names here, read-only, as a directory of its name."""
+
 
 @dataclass(frozen=True)
 class Access:
-    """How the sources' buckets are reached."""
+    """How the sources are reached."""
 
     endpoint: str | None
     """Where a Secret names none; None for AWS."""
     region: str = "us-east-1"
     secrets: Path = SECRETS_DIRECTORY
+    claims: Path = CLAIMS_DIRECTORY
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Access":
@@ -38,13 +42,18 @@ class Access:
             or None,
             region=environment.get("AWS_REGION") or environment.get("KAIZEN_BUCKET_REGION") or "us-east-1",
             secrets=Path(environment.get("KAIZEN_SECRETS_DIR") or SECRETS_DIRECTORY),
+            claims=Path(environment.get("KAIZEN_CLAIMS_DIR") or CLAIMS_DIRECTORY),
         )
 
     def open(self, source: DataSource, name: str) -> "Bucket":
         """The bucket of this name for one source; raises Failure when its Secret is not there or lacks a key."""
         from kaizen.registry.store import Bucket
 
-        keys = self._secret(source.secret_name) if source.secret_name else {}
+        keys = self.secret(source.secret_name) if source.secret_name else {}
+        for needed in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY") if source.secret_name else ():
+            if not keys.get(needed):
+                message = f"the Secret {source.secret_name} has no {needed}: add it"
+                raise Failure("Ingest", "SecretIncomplete", message, retry=True)
         try:
             settings = BucketSettings(
                 keys.get("AWS_ENDPOINT_URL_S3") or self.endpoint,
@@ -59,15 +68,12 @@ class Access:
             raise Failure("Ingest", "InvalidSource", f"source {source.name}: {problem}") from problem
         return Bucket(settings, read_timeout_seconds=60.0)
 
-    def _secret(self, name: str) -> dict[str, str]:
+    def secret(self, name: str) -> dict[str, str]:
+        """The values of a mounted Secret; raises Failure when it is not there."""
         directory = self.secrets / name
         if not directory.is_dir():
             raise Failure("Ingest", "SecretMissing", f"the Secret {name} is not mounted at {directory}", retry=True)
-        keys = {path.name: path.read_text().strip() for path in directory.iterdir() if path.is_file()}
-        for needed in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-            if not keys.get(needed):
-                raise Failure("Ingest", "SecretIncomplete", f"the Secret {name} has no {needed}: add it", retry=True)
-        return keys
+        return {path.name: path.read_text().strip() for path in directory.iterdir() if path.is_file()}
 
 
 def bucket_from_environment(environment: Mapping[str, str]) -> "Bucket":

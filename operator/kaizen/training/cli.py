@@ -1,4 +1,4 @@
-"""`kaizen train`: what a training Pod runs, in a terminal and on local files or S3."""
+"""`kaizen train` and `kaizen reproduce`: what a training Pod runs, in a terminal and on local files or S3."""
 
 import argparse
 import os
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kaizen.training.gate import Champion
+    from kaizen.training.gates import Champion
     from kaizen.training.job import Result
 
 __all__ = ["add_commands"]
@@ -19,7 +19,7 @@ MARKS = {"Passed": "✓", "Failed": "✗", "Skipped": "–", "NotComparable": "?
 
 
 def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add `train`."""
+    """Add `train` and `reproduce`."""
     train = subparsers.add_parser("train", help="train, judge and package a model as a TrainingJob says, without a cluster")
     train.add_argument(
         "-f", "--file", type=Path, required=True, metavar="JOB.yaml", help="a TrainingJob; its sources may be local files"
@@ -29,6 +29,13 @@ def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
     )
     train.add_argument("--champion", type=Path, metavar="DIR", help="the model that serves, for gates against production")
     train.set_defaults(run=_train)
+
+    again = subparsers.add_parser("reproduce", help="make a version's model again from what it recorded, and compare")
+    again.add_argument("model", metavar="MODEL|DIR", help="a model of the registry, or a directory that `kaizen train` wrote")
+    again.add_argument("version", type=int, nargs="?", metavar="VERSION", help="of a model of the registry")
+    again.add_argument("-n", "--namespace", help="of the model; this Pod's own or `default` when omitted")
+    again.add_argument("--data", metavar="URI", help="read this file, directory or glob instead of the recorded source")
+    again.set_defaults(run=_reproduce)
 
 
 def _train(parsed: argparse.Namespace) -> int:
@@ -50,6 +57,12 @@ def _train(parsed: argparse.Namespace) -> int:
     return 0
 
 
+def _reproduce(parsed: argparse.Namespace) -> int:
+    from kaizen.training.reproduce import reproduce_command
+
+    return reproduce_command(parsed)
+
+
 def _run(parsed: argparse.Namespace, shown: Any) -> "Result":
     from kaizen.training.errors import Failure
     from kaizen.training.spec import read_job
@@ -62,12 +75,13 @@ def _run(parsed: argparse.Namespace, shown: Any) -> "Result":
         raise Failure("Package", "DirectoryNotEmpty", f"{out} holds something else than a model: name another directory")
     champion = _champion(parsed.champion) if parsed.champion else None
     from kaizen.training.access import Access
-    from kaizen.training.job import run
+    from kaizen.training.job import Surroundings, run
 
     out.parent.mkdir(parents=True, exist_ok=True)
     # Beside the target, so that the finished model takes its place in one step and a failed run leaves the old one alone.
     with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as scratch:
-        result = run(spec, Access.from_environment(os.environ), Path(scratch) / "model", shown, champion)
+        around = Surroundings(Access.from_environment(os.environ), shown, champion)
+        result = run(spec, around, Path(scratch) / "model")
         if out.exists():
             out.rename(Path(scratch) / "old")
         result.directory.rename(out)
@@ -76,7 +90,7 @@ def _run(parsed: argparse.Namespace, shown: Any) -> "Result":
 
 def _champion(directory: Path) -> "Champion":
     from kaizen.training.errors import Failure
-    from kaizen.training.gate import Champion
+    from kaizen.training.gates import Champion
     from kaizen.training.package import verify
 
     try:

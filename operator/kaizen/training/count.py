@@ -16,11 +16,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from kaizen.api.training_job import Data
+from kaizen.api.training_data import Data
 from kaizen.training.access import Access
+from kaizen.training.attempt import spec_from_environment
 from kaizen.training.errors import Failure
 from kaizen.training.ingest import open_query, quoted
-from kaizen.training.pod import end, explain, say, spec_from_environment
+from kaizen.training.pod import end, explain, say
 from kaizen.training.spec import read_spec
 
 __all__ = ["Count", "count", "main", "microseconds"]

@@ -18,7 +18,7 @@ class Failure(Exception):
     def __init__(self, step: str, code: str, message: str, *, retry: bool = False) -> None:
         super().__init__(message)
         self.step = step
-        """Ingest, Prepare, Split, Fit, Evaluate, Gates, Refit or Package."""
+        """One of progress.STEPS."""
         self.code = code
         """Stable UpperCamel reason, e.g. TargetConstant."""
         self.message = message

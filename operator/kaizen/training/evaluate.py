@@ -8,15 +8,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["BETTER_HIGHER", "Metric", "as_metrics", "baseline", "classification", "figures", "regression"]
+from kaizen.api.metrics import model_metrics
+from kaizen.training.errors import Failure
+from kaizen.training.measures import figure, undefined
+from kaizen.training.outcome import Numbers, Outcome
 
-BETTER_HIGHER = frozenset({"roc_auc", "accuracy", "r2"})
-"""Of the other metrics less is better."""
+__all__ = ["Metric", "as_metrics", "baseline", "classification", "figures", "regression", "require", "score"]
 
-SMALLEST = float(np.finfo(np.float64).eps)
-"""Probabilities are kept this far from 0 and 1 in the log loss, as scikit-learn keeps them."""
-
-Numbers = npt.NDArray[np.float64]
+STEP = "Evaluate"
 
 
 @dataclass(frozen=True)
@@ -27,76 +26,83 @@ class Metric:
     value: float
     dataset: str
     """test: the model on the test rows; baseline: the best constant answer on the same rows."""
+    low: float | None = None
+    """The ends of its interval (intervals.py); None where there is none."""
+    high: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As in manifest.json."""
-        return {"name": self.name, "value": self.value, "dataset": self.dataset}
+        ends = {} if self.low is None or self.high is None else {"low": self.low, "high": self.high}
+        return {"name": self.name, "value": self.value, **ends, "dataset": self.dataset}
 
 
-def figures(answers: Numbers, target: npt.NDArray[Any], classes: Sequence[Any] | None) -> dict[str, float]:
-    """All metrics of the task that these rows can tell.
+def figures(
+    answers: Numbers, target: npt.NDArray[Any], classes: Sequence[Any] | None, threshold: float | None = None
+) -> dict[str, float]:
+    """All metrics of the task that these rows can tell; measures.undefined says why one is left out.
 
     Args:
         answers: probabilities (rows, classes), or numbers (rows,) where `classes` is None.
-        target: the truth (rows,).
+        target: the truth (rows,).  A class that the model does not know has probability 0.
         classes: in the order of the columns of `answers`.
+        threshold: of two classes, the answer is the second from this probability on; None: the most probable one.
     """
-    return regression(answers, target) if classes is None else classification(answers, target, classes)
+    outcome = Outcome(answers, target, classes, threshold)
+    every = "Regression" if classes is None else "Classification"
+    found = {name: figure(name, outcome) for name in model_metrics(every)}
+    return {name: value for name, value in found.items() if math.isfinite(value)}
+
+
+def score(
+    name: str,
+    answers: Numbers,
+    target: npt.NDArray[Any],
+    classes: Sequence[Any] | None,
+    threshold: float | None = None,
+) -> float:
+    """One metric, arguments as for `figures`; NaN where these rows cannot tell it.
+
+    Raises:
+        Failure: MetricUndefined, the task has no such metric.
+    """
+    outcome = Outcome(answers, target, classes, threshold)
+    if name not in model_metrics("Regression" if classes is None else "Classification"):
+        raise Failure(STEP, "MetricUndefined", str(undefined(name, outcome)))
+    return figure(name, outcome)
+
+
+def require(name: str, outcome: Outcome, where: str) -> None:
+    """Raises Failure MetricUndefined where `outcome` cannot tell the metric; `where` names the field that asks for it."""
+    if why := undefined(name, outcome):
+        raise Failure(STEP, "MetricUndefined", f"{where}: {why}")
 
 
 def baseline(train: npt.NDArray[Any], target: npt.NDArray[Any], classes: Sequence[Any] | None) -> dict[str, float]:
     """The same metrics of a constant answer: the shares of the classes, or the mean, among the training rows."""
     if classes is None:
-        return regression(np.full(len(target), train.astype(np.float64).mean()), target)
+        return figures(np.full(len(target), train.astype(np.float64).mean()), target, None)
     shares = np.array([np.mean(train == one) for one in classes])
-    return classification(np.tile(shares, (len(target), 1)), target, classes)
+    return figures(np.tile(shares, (len(target), 1)), target, classes)
 
 
-def classification(probabilities: Numbers, target: npt.NDArray[Any], classes: Sequence[Any]) -> dict[str, float]:
-    """Log loss, Brier score, calibration gap, AUC and accuracy.
-
-    A class that the model does not know has probability 0.  The Brier score of two classes is the mean square of the second
-    class's error, of more the sum over classes (Brier 1950).  The calibration gap is how far the mean predicted share of a
-    class is from its true share, for the class where it is furthest.  The AUC of more than two classes is the mean of each
-    against the rest, and is left out when a class is missing.
-    """
-    known = np.array([target == one for one in classes]).T
-    strangers = ~known.any(axis=1)
-    of_truth = np.where(strangers, 0.0, np.where(known, probabilities, 0.0).sum(axis=1))
-    errors = np.square(probabilities - known).sum(axis=1) + strangers
-    gap = np.abs(np.append(probabilities.mean(axis=0) - known.mean(axis=0), strangers.mean()))
-    found = {
-        "log_loss": float(-np.log(np.clip(of_truth, SMALLEST, 1 - SMALLEST)).mean()),
-        "brier": float(errors.mean()) / (2 if len(classes) == 2 else 1),
-        "calibration_gap": float(gap.max()),
-        "accuracy": float(known[np.arange(len(known)), probabilities.argmax(axis=1)].mean()),
-    }
-    columns = [1] if len(classes) == 2 else range(len(classes))
-    if not strangers.any() and all(0 < known[:, column].sum() < len(known) for column in columns):
-        found["roc_auc"] = float(np.mean([_auc(probabilities[:, column], known[:, column]) for column in columns]))
-    return found
+def classification(
+    probabilities: Numbers, target: npt.NDArray[Any], classes: Sequence[Any], threshold: float | None = None
+) -> dict[str, float]:
+    """The figures of a classification."""
+    return figures(probabilities, target, classes, threshold)
 
 
 def regression(answers: Numbers, target: npt.NDArray[Any]) -> dict[str, float]:
-    """Root mean square error, mean absolute error, and the share of the variance that is explained."""
-    truth = target.astype(np.float64)
-    errors = answers - truth
-    spread = float(np.square(truth - truth.mean()).sum())
-    found = {"rmse": math.sqrt(float(np.square(errors).mean())), "mae": float(np.abs(errors).mean())}
-    return {**found, "r2": 1 - float(np.square(errors).sum()) / spread} if spread > 0 else found
+    """The figures of a regression."""
+    return figures(answers, target, None)
 
 
-def _auc(scores: Numbers, positive: npt.NDArray[np.bool_]) -> float:
-    """The chance that a positive row scores above a negative one, ties counting half (Mann and Whitney 1947)."""
-    _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
-    positives = int(positive.sum())
-    return float((ranks[positive].sum() - positives * (positives + 1) / 2) / (positives * (len(scores) - positives)))
-
-
-def as_metrics(test: Mapping[str, float], constant: Mapping[str, float]) -> tuple[Metric, ...]:
-    """Both sets of figures as one list."""
+def as_metrics(
+    test: Mapping[str, float], constant: Mapping[str, float], intervals: Mapping[str, tuple[float, float] | None] | None = None
+) -> tuple[Metric, ...]:
+    """Both sets of figures as one list, those of the test part with their intervals (intervals.of_figures)."""
+    ends = {name: (intervals or {}).get(name) or (None, None) for name in test}
     return (
-        *(Metric(name, value, "test") for name, value in test.items()),
+        *(Metric(name, value, "test", *ends[name]) for name, value in test.items()),
         *(Metric(name, value, "baseline") for name, value in constant.items()),
     )

@@ -5,27 +5,34 @@ own values, so that the same rows make the same model however they were spread o
 """
 
 import hashlib
+import itertools
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from kaizen.api.training_job import Data
+from kaizen.api.training_data import Data
+from kaizen.api.training_gates import Gate
 from kaizen.training.access import Access
 from kaizen.training.errors import Failure, nearest
-from kaizen.training.sources import SourceFile, SourceFiles, collect
+from kaizen.training.formats import check_headers, check_parquet, encoding_problem, reader
+from kaizen.training.sources import SourceFile, SourceFiles, collect, no_space
 
 __all__ = ["Query", "Table", "ingest", "open_query", "quoted"]
 
 STEP = "Ingest"
 MEMORY_SHARE = 0.5
 """Of the container's limit; the rest is for the table itself and the model."""
-CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
+CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+"""Of cgroup v2 and v1."""
+UNLIMITED_BYTES = 1 << 60
+"""Version 1 has no other word for no limit than a number of about this size."""
+SHOWN, CARETS = re.compile(r"LINE (\d+): (.*)"), re.compile(r"\^+")
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +42,17 @@ class Table:
     rows: pa.Table
     digest: str
     """Of the query and of every file's content; where the files lie does not count."""
-    files: tuple[SourceFile, ...]
+    sources: tuple[SourceFiles, ...]
+
+    @property
+    def files(self) -> tuple[SourceFile, ...]:
+        """All sources' files."""
+        return tuple(file for files in self.sources for file in files.files)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a person might want to know about the files."""
+        return tuple(note for files in self.sources for note in files.notes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,18 +71,18 @@ class Query:
             return self.connection.sql(f"SELECT {what} FROM (\n{self.text}\n) {then}").to_arrow_table()
 
 
-def ingest(data: Data, access: Access, scratch: Path) -> Table:
-    """Read the sources and run the query.  Raises Failure."""
-    with open_query(data, access, scratch) as query:
+def ingest(data: Data, access: Access, scratch: Path, gates: Sequence[Gate] = ()) -> Table:
+    """Read the sources and run the query; the columns that `gates` name must be there too.  Raises Failure."""
+    with open_query(data, access, scratch, gates) as query:
         order = ", ".join(quoted(column) for column in sorted(query.columns, key=lambda column: column != data.timestamp))
         rows = query.select("*", f"ORDER BY {order}")
     if not rows.num_rows:
         raise Failure(STEP, "DataEmpty", "the query gives no rows" if data.query else f"{data.sources[0].uri} holds no rows")
-    return Table(rows, _digest(data, query.collected), tuple(file for files in query.collected for file in files.files))
+    return Table(rows, _digest(data, query.collected), query.collected)
 
 
 @contextmanager
-def open_query(data: Data, access: Access, scratch: Path) -> Iterator[Query]:
+def open_query(data: Data, access: Access, scratch: Path, gates: Sequence[Gate] = ()) -> Iterator[Query]:
     """The query in a DuckDB that sees the sources and nothing else; nothing is computed yet.  Raises Failure."""
     collected = tuple(collect(source, access, scratch) for source in data.sources)
     with duckdb.connect(":memory:") as connection:
@@ -75,7 +92,7 @@ def open_query(data: Data, access: Access, scratch: Path) -> Iterator[Query]:
         text = _single_select(connection, data, collected)
         with _explained(data, collected):
             columns = tuple(connection.sql(text).columns)
-        _check_columns(data, columns)
+        _check_columns(data, columns, gates)
         yield Query(data, collected, connection, text, columns)
 
 
@@ -101,27 +118,16 @@ def _confine(connection: duckdb.DuckDBPyConnection, scratch: Path, collected: tu
 
 
 def _create_view(connection: duckdb.DuckDBPyConnection, files: SourceFiles) -> None:
-    paths = ", ".join(_text(str(file.path)) for file in files.files)
-    options = "union_by_name = true, hive_partitioning = false"
-    if files.format == "CSV":
-        # Types are taken from all rows: a text in the last one makes the column a text, not an error.
-        options += ", sample_size = -1"
-        reader = f"read_csv([{paths}], {options})"
-    else:
-        reader = f"read_parquet([{paths}], {options})"
-        for file in files.files:
-            _check_parquet(file)
+    if files.format == "Parquet":
+        check_parquet(files.files)
+    rows = reader(files.format, [file.path for file in files.files])
     try:
-        connection.execute(f"CREATE VIEW {quoted(files.source)} AS SELECT * FROM {reader}")
+        connection.execute(f"CREATE VIEW {quoted(files.source)} AS SELECT * FROM {rows}")
+        columns = connection.sql(f"FROM {quoted(files.source)}").columns if files.format == "CSV" else []
     except duckdb.Error as problem:
-        raise Failure(STEP, "DataUnreadable", f"source {files.source}: {_sentence(problem, (files,))}") from problem
-
-
-def _check_parquet(file: SourceFile) -> None:
-    try:
-        pq.read_metadata(file.path)
-    except (pa.ArrowException, OSError) as problem:
-        raise Failure(STEP, "DataUnreadable", f"{file.name} is not a Parquet file: {_first_line(problem)}") from problem
+        message = encoding_problem(files.format, files.files) or f"source {files.source}: {_sentence(problem, (files,))}"
+        raise Failure(STEP, "DataUnreadable", message) from problem
+    check_headers(files.format, files.files, columns)
 
 
 def _single_select(connection: duckdb.DuckDBPyConnection, data: Data, collected: tuple[SourceFiles, ...]) -> str:
@@ -129,7 +135,7 @@ def _single_select(connection: duckdb.DuckDBPyConnection, data: Data, collected:
     try:
         statements = connection.extract_statements(query)
     except duckdb.Error as problem:
-        raise Failure(STEP, "QueryFailed", f"data.query: {_sentence(problem, collected)}") from problem
+        raise Failure(STEP, "QueryFailed", f"data.query{_place(problem, query)}: {_sentence(problem, collected)}") from problem
     if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
         raise Failure(STEP, "QueryFailed", "data.query must be a single SELECT")
     return query.strip().rstrip(";")
@@ -140,32 +146,43 @@ def _explained(data: Data, collected: tuple[SourceFiles, ...]) -> Iterator[None]
     try:
         yield
     except duckdb.OutOfMemoryException as problem:
+        if "max_temp_directory_size" in str(problem):
+            raise no_space("what the query sorts and joins") from problem
         message = "the query needs more memory than half of the container's limit: raise pod.resources.limits.memory"
         raise Failure(STEP, "QueryOutOfMemory", message) from problem
     except duckdb.Error as problem:
-        code = "DataUnreadable" if isinstance(problem, (duckdb.IOException, duckdb.InvalidInputException)) else "QueryFailed"
-        where = "data.query: " if data.query and code == "QueryFailed" else ""
-        raise Failure(STEP, code, f"{where}{_sentence(problem, collected)}") from problem
+        if isinstance(problem, duckdb.IOException) and "No space left" in str(problem):
+            raise no_space("what the query sorts and joins") from problem
+        if isinstance(problem, (duckdb.IOException, duckdb.InvalidInputException)):
+            broken = next(filter(None, (encoding_problem(files.format, files.files) for files in collected)), None)
+            raise Failure(STEP, "DataUnreadable", broken or _sentence(problem, collected)) from problem
+        where = f"data.query{_place(problem, data.query)}: " if data.query else ""
+        raise Failure(STEP, "QueryFailed", f"{where}{_sentence(problem, collected)}") from problem
 
 
-def _check_columns(data: Data, columns: tuple[str, ...]) -> None:
+def _check_columns(data: Data, columns: tuple[str, ...], gates: Sequence[Gate]) -> None:
     """Every column that the spec names is there: said before anything is computed."""
-    if len(set(columns)) < len(columns):
-        twice = next(column for column in columns if columns.count(column) > 1)
-        raise Failure(STEP, "QueryFailed", f"the query gives column {twice} twice: name each once")
+    first: dict[str, str] = {}
+    for column in columns:
+        other = first.setdefault(column.casefold(), column)
+        if other is not column:
+            twice = f"column {column} twice" if other == column else f"the columns {other} and {column}, one name in SQL"
+            raise Failure(STEP, "QueryFailed", f"the query gives {twice}: name each once")
     named = [
-        ("target", data.target),
-        *(("keys", key) for key in data.keys),
-        *(("features.exclude", x) for x in data.features.exclude),
+        ("data.target", data.target),
+        *(("data.timestamp", name) for name in (data.timestamp,) if name),
+        *(("data.keys", name) for name in data.keys),
+        *(("data.sensitive", name) for name in data.sensitive),
+        *(("data.features.exclude", name) for name in data.features.exclude),
+        *(("data.split.groups", name) for name in data.split.groups),
+        *(("data.expectations", expectation.column) for expectation in data.expectations),
+        *((f"gate {gate.name}", name) for gate in gates for name in (*(gate.slices or ()), gate.sensitive_feature) if name),
     ]
-    if data.timestamp:
-        named.append(("timestamp", data.timestamp))
     for field, column in named:
         if column not in columns:
-            code = "TargetNotFound" if field == "target" else "ColumnNotFound"
-            raise Failure(
-                STEP, code, f"data.{field} names column {column}, which the data do not have: {nearest(column, columns)}"
-            )
+            code = "TargetNotFound" if field == "data.target" else "ColumnNotFound"
+            message = f"{field} names column {column}, which the data do not have: {nearest(column, columns)}"
+            raise Failure(STEP, code, message)
 
 
 def _digest(data: Data, collected: tuple[SourceFiles, ...]) -> str:
@@ -178,15 +195,28 @@ def _digest(data: Data, collected: tuple[SourceFiles, ...]) -> str:
 
 def _memory_limit() -> int | None:
     """Bytes that this container may use; None when there is no limit."""
-    try:
-        text = CGROUP_LIMIT.read_text().strip()
-    except OSError:
-        return None
-    return int(text) if text.isdigit() else None
+    for path in CGROUP_LIMITS:
+        try:
+            text = path.read_text().strip()
+        except OSError:
+            continue
+        return int(text) if text.isdigit() and int(text) < UNLIMITED_BYTES else None
+    return None
 
 
-def _text(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
+def _place(problem: Exception, query: str) -> str:
+    """Where in the query, as DuckDB's caret shows it; empty when it does not."""
+    lines = str(problem).splitlines()
+    for line, caret in itertools.pairwise(lines):
+        if (shown := SHOWN.fullmatch(line)) and CARETS.fullmatch(caret.strip()):
+            number, text = int(shown[1]), shown[2]
+            column = caret.index("^") - shown.start(2) + 1
+            written = query.splitlines()[number - 1 : number]
+            if text.startswith("...") and written:
+                # A long line is shown from where it matters.
+                column += max(written[0].find(text.strip(".")), 0) - len("...")
+            return f", line {number}, column {column}"
+    return ""
 
 
 def _sentence(problem: Exception, collected: tuple[SourceFiles, ...]) -> str:
@@ -202,4 +232,5 @@ def _sentence(problem: Exception, collected: tuple[SourceFiles, ...]) -> str:
 
 def _first_line(problem: Exception) -> str:
     lines = [line.strip() for line in str(problem).splitlines() if line.strip()]
-    return " ".join(lines[:2]).rstrip(".") if lines else type(problem).__name__
+    told = [line for line in lines if not (SHOWN.fullmatch(line) or CARETS.fullmatch(line))]
+    return " ".join(told[:2]).rstrip(".") if told else type(problem).__name__

@@ -4,7 +4,7 @@ import hashlib
 import importlib.metadata
 import json
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,14 +18,18 @@ import yaml
 from sklearn.pipeline import Pipeline
 
 from kaizen import __version__
+from kaizen.api.training_data import Data
 from kaizen.monitoring import reference
 from kaizen.registry import layout, manifest
 from kaizen.serving.engine import parity
 from kaizen.serving.engine.base import ENGINE_FILE, MODEL_FILE
 from kaizen.training.card import model_card
+from kaizen.training.decision import with_threshold
 from kaizen.training.errors import Failure
 from kaizen.training.fit import outputs
+from kaizen.training.pipeline_source import source
 from kaizen.training.prepare import MICROSECONDS, Rows
+from kaizen.training.schema import Schema
 
 __all__ = ["Package", "verify", "write"]
 
@@ -34,6 +38,8 @@ EXAMPLES = 32
 PARITY_ROWS = 2000
 """Held-out rows on which the compiled engine is compared with scikit-learn, besides the hostile ones made from them."""
 PACKAGES = ("numpy", "pandas", "scipy", "scikit-learn", "skops", "treelite")
+BOOSTERS = {"lightgbm": "lightgbm", "xgboost-cpu": "xgboost"}
+"""Package and module, needed by models of theirs only."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,30 +47,41 @@ class Package:
     """What goes into a model directory."""
 
     pipeline: Pipeline
+    threshold: float | None
+    """Of two classes, the answer is the second from this probability on; None: the most probable one."""
     trained: Rows
     """The rows that the pipeline learned from."""
     held_out: Rows
     judged: npt.NDArray[np.float64]
     """Outputs on the held-out rows of the model that did not learn from them."""
-    keys: Sequence[str]
-    timestamp: str | None
+    data: Data
+    schema: Schema
     description: Mapping[str, Any]
     """The manifest without what is found out here: files, versions, engine, model digest."""
 
 
-def write(package: Package, directory: Path, child: parity.Child | None = None) -> dict[str, Any]:
+Report = Callable[[Mapping[str, Any], Path], None]
+"""Writes further files, given the manifest without the list of files."""
+
+
+def write(package: Package, directory: Path, child: parity.Child | None = None, report: Report | None = None) -> dict[str, Any]:
     """Write everything into an empty directory; returns the manifest.  Raises Failure.
 
     `child` is the process that compiles, when it was started before it was needed.
     """
-    skops.io.dump(package.pipeline, directory / MODEL_FILE)
+    decided = with_threshold(package.pipeline, package.threshold)
+    skops.io.dump(decided, directory / MODEL_FILE)
     engine = _engine(package, directory, child)
     inputs = json.loads((directory / ENGINE_FILE).read_bytes())["inputs"]
     _write_reference(package, directory)
-    _write_json(directory / "examples.json", _examples(package, inputs))
+    _write_json(directory / "examples.json", _examples(package, decided, inputs))
+    _write_json(directory / layout.SCHEMA, package.schema.to_json())
+    _write_source(package, decided, directory)
     _write_mlflow(directory)
     document = {"format": 1, **package.description, **engine, "versions": _versions()}
     (directory / "README.md").write_text(model_card(document, inputs), encoding="utf-8")
+    if report is not None:
+        report(document, directory)
     document["files"] = [_file(path, directory) for path in sorted(directory.rglob("*")) if path.is_file()]
     _write_json(directory / layout.MANIFEST, document)
     return document
@@ -88,8 +105,14 @@ def _engine(package: Package, directory: Path, child: parity.Child | None) -> di
     """The compiled engine where it is covered and exact, scikit-learn itself otherwise."""
     try:
         built = parity.build(
-            package.pipeline, _telling(package), directory, keys=package.keys, timestamp=package.timestamp, child=child
-        )  # fmt: skip
+            package.pipeline,
+            _telling(package),
+            directory,
+            threshold=package.threshold,
+            keys=package.data.keys,
+            timestamp=package.data.timestamp,
+            child=child,
+        )
     except ValueError as problem:
         raise Failure(STEP, "ColumnUnsupported", str(problem)) from problem
     digest = built.digest
@@ -110,12 +133,14 @@ def _telling(package: Package) -> pd.DataFrame:
 
 
 def _write_reference(package: Package, directory: Path) -> None:
+    """Dates have no reference: what is newer than the training data lies outside of them by nature."""
     trained = package.trained
-    columns = {str(name): _plain(column) for name, column in trained.frame.items()}
+    columns = {str(name): _plain(column) for name, column in trained.frame.items() if column.dtype.kind != "M"}
+    kinds = {name: kind for name, kind in trained.kinds.items() if name in columns}
     judged = package.judged
     scores = judged if judged.ndim == 1 else judged[:, 1] if judged.shape[1] == 2 else judged.max(axis=1)
     seconds = None if trained.times is None else trained.times // MICROSECONDS
-    made = reference.build(columns, trained.kinds, seconds, scores, trained.trained_until)
+    made = reference.build(columns, kinds, seconds, scores, trained.trained_until)
     _write_json(directory / "reference.json", reference.to_json(made), compact=True)
 
 
@@ -127,17 +152,36 @@ def _plain(column: "pd.Series[Any]") -> npt.NDArray[Any]:
     return np.asarray(column.to_numpy(dtype=np.float64))
 
 
-def _examples(package: Package, inputs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _examples(package: Package, decided: Any, inputs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Held-out rows with scikit-learn's own answers; null where a value is missing."""
     frame = _spread(package.held_out.frame, EXAMPLES)
     answers = outputs(package.pipeline, frame)
     return {
         "format": 1,
         "rows": len(frame),
-        "columns": {one["name"]: [None if value != value else value for value in frame[one["name"]].tolist()] for one in inputs},
-        "predict": package.pipeline.predict(frame).tolist(),
+        "columns": {one["name"]: _values(frame[one["name"]]) for one in inputs},
+        "predict": decided.predict(frame).tolist(),
         "probabilities": answers.tolist() if answers.ndim == 2 else None,
     }
+
+
+def _values(column: "pd.Series[Any]") -> list[Any]:
+    """As a request has them: null where missing, dates as ISO strings."""
+    return [
+        None if pd.isna(value) else value.isoformat() if isinstance(value, pd.Timestamp) else value for value in column.tolist()
+    ]
+
+
+def _write_source(package: Package, decided: Any, directory: Path) -> None:
+    """pipeline.py, or why there is none."""
+    trained, described = package.trained, package.description
+    title = f"{described['estimator']['name']} for {described['model']}"
+    note = str(described["refit"]["message"]).capitalize()
+    try:
+        text = source(decided, trained.frame, trained.target, package.data, title, f"The packaged model: {note}.")
+    except ValueError as problem:
+        text = f"# {title}: it cannot be written down as a program, because {' '.join(str(problem).split())}.\n"
+    (directory / "pipeline.py").write_text(text, encoding="utf-8")
 
 
 def _spread(frame: pd.DataFrame, rows: int) -> pd.DataFrame:
@@ -169,14 +213,16 @@ def _write_mlflow(directory: Path) -> None:
         },
     }
     (directory / "MLmodel").write_text(yaml.safe_dump(model), encoding="utf-8")
-    needed = [f"{name}=={importlib.metadata.version(name)}" for name in PACKAGES if name != "treelite"]
+    held = " ".join([MODEL_FILE, *skops.io.get_untrusted_types(file=directory / MODEL_FILE)])
+    wanted = [*(name for name in PACKAGES if name != "treelite"), *(name for name, module in BOOSTERS.items() if module in held)]
+    needed = [f"{name}=={importlib.metadata.version(name)}" for name in wanted]
     (directory / "requirements.txt").write_text("\n".join(needed) + "\n", encoding="utf-8")
     environment = {"python": platform.python_version(), "build_dependencies": ["pip"], "dependencies": ["-r requirements.txt"]}
     (directory / "python_env.yaml").write_text(yaml.safe_dump(environment, sort_keys=False), encoding="utf-8")
 
 
 def _versions() -> dict[str, str]:
-    packages = {name: importlib.metadata.version(name) for name in PACKAGES}
+    packages = {name: importlib.metadata.version(name) for name in (*PACKAGES, *BOOSTERS)}
     return {"python": platform.python_version(), "kaizen": __version__, **packages}
 
 

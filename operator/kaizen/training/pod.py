@@ -2,32 +2,39 @@
 
 It writes below runs/<Job's uid>/<Pod's uid>/ only, and at the end run.json, which names the attempt that won; the operator
 takes it from there.  Whatever goes wrong is told in the termination message; exit code 10 says that no retry can mend it.
+Told to end, it ends at once: all that a retry goes on from is in the bucket by then.
 """
 
-import hashlib
 import json
 import os
+import signal
 import sys
 import tempfile
-import time
 import traceback
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kaizen.registry import errors, layout
+from kaizen.registry import errors
 from kaizen.training.access import Access, bucket_from_environment
+from kaizen.training.attempt import Attempt
+from kaizen.training.environment import Meter, describe, run_document, trial_points
 from kaizen.training.errors import Failure
-from kaizen.training.progress import BucketProgress, LineProgress, Progress
+from kaizen.training.known import already_trained
+from kaizen.training.progress import STEPS, BucketProgress, LineProgress, Progress
+from kaizen.training.run_files import RunFiles
 
 if TYPE_CHECKING:
-    from kaizen.registry.store import Bucket
-    from kaizen.training.gate import Champion
-    from kaizen.training.job import Result
+    from kaizen.api.training_job import TrainingJobSpec
+    from kaizen.training.estimators import Choice
+    from kaizen.training.job import Prepared, Result, Surroundings
+    from kaizen.training.study_server import Address
+    from kaizen.training.tracking import Tracker
+    from kaizen.training.trials import SearchProgress
+    from kaizen.training.tuning import Selection
 
-__all__ = ["end", "explain", "main", "say", "spec_from_environment"]
+__all__ = ["end", "end_when_told", "explain", "main", "say"]
 
 TERMINATION_LOG = Path("/dev/termination-log")
 LONGEST_MESSAGE = 2000
@@ -35,62 +42,36 @@ LONGEST_MESSAGE = 2000
 UPLOADS = 8
 
 
-@dataclass(frozen=True)
-class Attempt:
-    """What the operator's Job tells its Pod."""
-
-    spec: Mapping[str, Any]
-    namespace: str
-    job: str
-    """Its uid."""
-    pod: str
-    """Its uid."""
-    champion: Mapping[str, Any] | None
-    """{version, digest} of what serves."""
-
-    @classmethod
-    def from_environment(cls, environment: Mapping[str, str]) -> "Attempt":
-        """Read KAIZEN_… variables; raises ValueError naming the first that is missing or broken."""
-        return cls(
-            spec_from_environment(environment),
-            _needed(environment, "KAIZEN_NAMESPACE"),
-            _needed(environment, "KAIZEN_JOB_UID"),
-            _needed(environment, "KAIZEN_POD_UID"),
-            _json("KAIZEN_CHAMPION", champion) if (champion := environment.get("KAIZEN_CHAMPION")) else None,
-        )
-
-
 def main(environment: Mapping[str, str] = os.environ) -> int:
     """Run the attempt; returns the exit code."""
-    progress: _Both | None = None
+    told: _Told | None = None
+    attempt: Attempt | None = None
     try:
+        meter = Meter()
         attempt = Attempt.from_environment(environment)
         bucket = bucket_from_environment(environment)
-        prefix = layout.attempt(attempt.namespace, attempt.job, attempt.pod)
         lines = LineProgress(sys.stdout)
-        if _is_done(bucket, attempt):
+        run_files = RunFiles(bucket, attempt)
+        if run_files.is_done():
             lines.step("Done", "an earlier attempt has finished this run")
             return 0
-        progress = _Both(lines, BucketProgress(lambda body: _put_json(bucket, f"{prefix}progress.json", body)))
-        result = _train(attempt, bucket, Access.from_environment(environment), progress)
-        progress.upload()
-        digest = _upload(bucket, prefix, result)
-        _conclude(bucket, attempt, prefix, result, digest)
-        progress.close("Done")
-        lines.step("Done", f"{prefix}model/ {digest}")
+        if attempt.index and attempt.trained is not None:
+            lines.step("Done", "the Pod of rank 0 judges the model")
+            return 0
+        told = _Told(lines)
+        told.step("Ingest", "starting")
+        if attempt.index:
+            return _work(attempt, environment, told)
+        told.add(BucketProgress(run_files.progress, begun=_begun(attempt)))
+        _run(_Here(attempt, run_files, environment, meter, told))
+        told.close("Done")
         return 0
     except Exception as problem:
-        exit_code = end(environment, explain(problem, progress.current if progress else "Ingest", begun=progress is not None))
-        if progress is not None:
-            progress.close()
-        return exit_code
-
-
-def spec_from_environment(environment: Mapping[str, str]) -> Mapping[str, Any]:
-    """The spec that the Pod was told; raises ValueError naming the variable that is missing or broken."""
-    text = environment.get("KAIZEN_SPEC") or Path(_needed(environment, "KAIZEN_SPEC_FILE")).read_text(encoding="utf-8")
-    spec: Mapping[str, Any] = _json("KAIZEN_SPEC", text)
-    return spec
+        exit_code = end(environment, explain(problem, told.current if told else "Ingest", begun=told is not None))
+        if told is not None:
+            told.close()
+        # A worker's end does not end the search: index 0 says what is wrong for good.
+        return 1 if attempt is not None and attempt.index else exit_code
 
 
 def explain(problem: Exception, step: str, *, begun: bool) -> Failure:
@@ -125,16 +106,30 @@ def say(environment: Mapping[str, str], document: Mapping[str, Any]) -> None:
     Path(environment.get("KAIZEN_TERMINATION_LOG") or TERMINATION_LOG).write_text(json.dumps(document), encoding="utf-8")
 
 
-class _Both:
-    """Tells the log and the bucket, and knows the step."""
+def end_when_told() -> None:
+    """End at once by SIGTERM, which a container's first process would ignore until it is killed for that."""
 
-    def __init__(self, lines: LineProgress, bucket: BucketProgress) -> None:
-        self._all: tuple[Progress, ...] = (lines, bucket)
-        self._bucket = bucket
+    def ended(number: int, _: object) -> None:
+        print("the Pod was told to end", file=sys.stderr, flush=True)
+        os._exit(128 + number)
+
+    signal.signal(signal.SIGTERM, ended)
+
+
+class _Told:
+    """Tells the log, and whoever is added, and knows the step."""
+
+    def __init__(self, lines: LineProgress) -> None:
+        self._all: list[Progress] = [lines]
+        self._bucket: BucketProgress | None = None
         self.current = "Ingest"
 
+    def add(self, bucket: BucketProgress) -> None:
+        self._bucket = bucket
+        self._all.append(bucket)
+
     def step(self, name: str, message: str = "") -> None:
-        self.current = name
+        self.current = name if name in STEPS else self.current
         for one in self._all:
             one.step(name, message)
 
@@ -142,99 +137,163 @@ class _Both:
         for one in self._all:
             one.metric(name, value, dataset)
 
-    def upload(self) -> None:
-        """The model is being written to the bucket."""
-        self.step("Package", "writing to the bucket")
+    def data(self, summary: Mapping[str, Any]) -> None:
+        for one in self._all:
+            one.data(summary)
+
+    def search(self, progress: "SearchProgress") -> None:
+        for one in self._all:
+            one.search(progress)
 
     def close(self, step: str | None = None) -> None:
-        self._bucket.close(step)
+        if self._bucket is not None:
+            self._bucket.close(step)
 
 
-def _train(attempt: Attempt, bucket: "Bucket", access: Access, progress: Progress) -> "Result":
-    progress.step("Ingest", "starting")
+@dataclass(frozen=True)
+class _Here:
+    """Everything that an attempt has at hand."""
+
+    attempt: Attempt
+    files: RunFiles
+    environment: Mapping[str, str]
+    meter: Meter
+    told: _Told
+
+
+def _run(here: _Here) -> None:
+    """From the data to run.json.  Raises Failure, BucketError."""
     # Imported late: the first progress is written before scikit-learn is loaded.
-    from kaizen.training.job import run
+    from kaizen.training.job import AlreadyTrained, Surroundings
     from kaizen.training.spec import read_spec
 
-    directory = Path(tempfile.mkdtemp(prefix="kaizen-run-"))
-    champion = _champion(attempt, bucket, directory / "champion")
-    return run(read_spec(attempt.spec), access, directory / "model", progress, champion)
+    attempt, scratch = here.attempt, Path(tempfile.mkdtemp(prefix="kaizen-run-"))
+    spec, access = read_spec(attempt.spec), Access.from_environment(here.environment)
+    champion, anchors = here.files.champions(scratch)
+    around = Surroundings(
+        access,
+        here.told,
+        champion,
+        anchors,
+        search=lambda choice, prepared: _searched(here, spec, choice, prepared, scratch),
+        known=lambda data, code: already_trained(here.environment, data, code),
+        facts=attempt.facts(),
+    )
+    tracker = _tracker(here, spec, access)
+    try:
+        made = _trained(here, spec, around, scratch)
+    except AlreadyTrained as same:
+        here.files.conclude({"alreadyTrained": dict(same.version)})
+        here.told.step("Done", str(same))
+    except BaseException:
+        if tracker is not None:
+            tracker.close("FAILED")
+        raise
+    else:
+        if tracker is not None:
+            if (selection := made.result.selection) is not None:
+                tracker.trials(selection.trials, selection.metric, selection.direction)
+            tracker.points(made.points)
+            tracker.result(made.result.manifest, made.run, made.digest)
+        here.told.step("Done", f"{here.files.model} {made.digest}")
+    if tracker is not None:
+        tracker.close("FINISHED")
 
 
-def _champion(attempt: Attempt, bucket: "Bucket", directory: Path) -> "Champion | None":
-    """The serving version's files, verified.  Raises Failure."""
-    if attempt.champion is None:
+@dataclass(frozen=True)
+class _Trained:
+    """What a tracking server is told in the end."""
+
+    result: "Result"
+    points: list[dict[str, Any]]
+    run: Mapping[str, Any]
+    digest: str
+
+
+def _trained(here: _Here, spec: "TrainingJobSpec", around: "Surroundings", scratch: Path) -> _Trained:
+    """Everything up to run.json.  Raises Failure, BucketError, AlreadyTrained."""
+    from kaizen.training.job import chosen, prepare_run, run
+    from kaizen.training.trained import as_pipeline, read_metrics, read_model
+
+    attempt = here.attempt
+    table = model = choice = None
+    if attempt.prepared is not None:
+        from kaizen.training.container import load_table
+
+        table = load_table(attempt.prepared)[0]
+    if attempt.trained is None:
+        choice = chosen(spec, around.access, scratch)
+    prepared = prepare_run(spec, around, scratch, table)
+    if attempt.trained is not None:
+        here.told.step("Train", "reading the container's model")
+        model = as_pipeline(read_model(attempt.trained), prepared.parts.train, spec.task)
+    result = run(spec, around, scratch / "model", prepared, model, choice)
+    selection = result.selection
+    points = [] if selection is None else trial_points(selection.trials, selection.metric)
+    if attempt.metrics is not None:
+        points += [point.to_json() for point in read_metrics(attempt.metrics).points]
+    code = str(result.manifest["codeDigest"])
+    document = run_document(result.manifest, here.meter.read(), describe(here.environment), code, points)
+    here.told.step("Package", "writing to the bucket")
+    digest = here.files.upload(result)
+    here.files.conclude({**document, "model": here.files.model, "digest": digest, "gatesPassed": result.gates_passed})
+    return _Trained(result, points, document, digest)
+
+
+def _begun(attempt: Attempt) -> str | None:
+    """When the data step of a container's run began; None elsewhere."""
+    if attempt.prepared is None:
         return None
-    from kaizen.training.gate import Champion
-    from kaizen.training.package import verify
+    from kaizen.training.container import load_table
 
-    number, digest = int(attempt.champion["version"]), str(attempt.champion["digest"])
-    prefix = layout.version(attempt.namespace, str(attempt.spec["model"]), number)
-    try:
-        for entry in bucket.list(prefix):
-            path = directory / entry.key.removeprefix(prefix)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(bucket.get(entry.key)[0])
-        verify(directory, digest)
-        return Champion.open(directory, f"version {number}", digest)
-    except (ValueError, OSError) as problem:
-        raise Failure(
-            "Gates", "ChampionUnusable", f"version {number} in the bucket cannot be compared with: {problem}"
-        ) from problem
+    return load_table(attempt.prepared)[1]
 
 
-def _is_done(bucket: "Bucket", attempt: Attempt) -> bool:
-    try:
-        bucket.read(layout.run_outcome(attempt.namespace, attempt.job))
-    except errors.Missing:
-        return False
-    return True
+def _work(attempt: Attempt, environment: Mapping[str, str], told: _Told) -> int:
+    """A further Pod of a search: trials, until index 0 says that there are no more."""
+    from kaizen.training.job import Surroundings, chosen, prepare_run
+    from kaizen.training.spec import read_spec
+    from kaizen.training.worker import work
+
+    scratch = Path(tempfile.mkdtemp(prefix="kaizen-run-"))
+    spec, access = read_spec(attempt.spec), Access.from_environment(environment)
+    assert spec.search is not None
+    choice = chosen(spec, access, scratch)
+    prepared = prepare_run(spec, Surroundings(access, told), scratch)
+    told.step("Tuning", "waiting for index 0")
+    work(choice, prepared.parts.train, spec.data, spec.search, _address(attempt), attempt.index, told.search)
+    told.step("Done", "the search has ended")
+    return 0
 
 
-def _upload(bucket: "Bucket", prefix: str, result: "Result") -> str:
-    """The model directory into the bucket, its manifest last; returns the manifest's digest."""
-    metrics = "".join(json.dumps(metric) + "\n" for metric in result.manifest["metrics"])
-    bucket.put(f"{prefix}metrics.jsonl", metrics.encode(), "application/jsonl")
-    paths = [file["path"] for file in result.manifest["files"]]
-    with ThreadPoolExecutor(UPLOADS) as threads:
-        list(threads.map(lambda path: bucket.put(f"{prefix}model/{path}", (result.directory / path).read_bytes()), paths))
-    body = (result.directory / layout.MANIFEST).read_bytes()
-    _put_json(bucket, f"{prefix}model/{layout.MANIFEST}", body)
-    return f"sha256:{hashlib.sha256(body).hexdigest()}"
+def _searched(here: _Here, spec: "TrainingJobSpec", choice: "Choice", prepared: "Prepared", scratch: Path) -> "Selection":
+    from kaizen.training.auto import SEARCH
+    from kaizen.training.tuning import tune
+
+    search = spec.search or SEARCH
+    address = None if here.attempt.study is None else _address(here.attempt)
+    train, told, study = prepared.parts.train, here.told.search, here.files.study
+    return tune(choice, train, spec.data, search, told, study, scratch=scratch, address=address)
 
 
-def _conclude(bucket: "Bucket", attempt: Attempt, prefix: str, result: "Result", digest: str) -> None:
-    """Name this attempt as the one that counts, unless another one was first."""
-    outcome = {
-        "format": 1,
-        "pod": attempt.pod,
-        "model": f"{prefix}model/",
-        "digest": digest,
-        "gatesPassed": result.gates_passed,
-        "completionTime": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-    }
-    try:
-        bucket.create(layout.run_outcome(attempt.namespace, attempt.job), outcome)
-    except errors.Conflict:
-        print("another attempt was first", flush=True)
+def _address(attempt: Attempt) -> "Address":
+    from kaizen.training.study_server import Address
+
+    assert attempt.study is not None
+    return Address(*attempt.study, token=attempt.job)
 
 
-def _needed(environment: Mapping[str, str], name: str) -> str:
-    if not (value := environment.get(name)):
-        raise ValueError(f"The environment variable {name} is not set; the TrainingJob's Pod has it.")
-    return value
+def _tracker(here: _Here, spec: "TrainingJobSpec", access: Access) -> "Tracker | None":
+    if spec.tracking is None:
+        return None
+    from kaizen.training.tracking import Subject, Tracker
 
-
-def _json(name: str, text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError as problem:
-        raise ValueError(f"The environment variable {name} is not JSON.") from problem
-
-
-def _put_json(bucket: "Bucket", key: str, body: bytes) -> None:
-    bucket.put(key, body, "application/json")
+    attempt = here.attempt
+    name = str(attempt.lineage.get("trainingJob") or attempt.job)
+    subject = Subject(attempt.namespace, attempt.job, name, spec.model, spec.task, here.files.uri)
+    return Tracker.open(spec.tracking.mlflow, access, subject)
 
 
 if __name__ == "__main__":
+    end_when_told()
     sys.exit(main())

@@ -4,14 +4,19 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any, Protocol, TextIO
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
+
+if TYPE_CHECKING:
+    from kaizen.training.trials import SearchProgress
 
 __all__ = ["STEPS", "BucketProgress", "LineProgress", "Progress", "TerminalProgress", "for_stream"]
 
-STEPS = ("Ingest", "Prepare", "Split", "Fit", "Evaluate", "Gates", "Refit", "Package")
-"""In their order; a run without a refit leaves that one out."""
+STEPS = (
+    "Ingest", "Validate", "Prepare", "Split", "Tuning", "Train", "Fit", "Evaluate", "Gates", "Refit", "Explain", "Package",
+)  # fmt: skip
+"""In their order; Tuning, Train (a user's own container) and Refit are not in every run."""
 
 WIDTH = 24
 
@@ -25,6 +30,12 @@ class Progress(Protocol):
     def metric(self, name: str, value: float, dataset: str) -> None:
         """A figure of the model on test rows, or of the baseline."""
 
+    def data(self, summary: Mapping[str, Any]) -> None:
+        """What was read: digest, rows, columns, anomalies."""
+
+    def search(self, progress: "SearchProgress") -> None:
+        """A trial has ended."""
+
 
 class LineProgress:
     """A line per step, for logs and pipes."""
@@ -32,6 +43,7 @@ class LineProgress:
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._start = time.monotonic()
+        self._said: set[str] = set()
 
     def step(self, name: str, message: str = "") -> None:
         """Print it."""
@@ -42,6 +54,18 @@ class LineProgress:
     def metric(self, name: str, value: float, dataset: str) -> None:
         """Nothing: figures are printed at the end."""
 
+    def data(self, summary: Mapping[str, Any]) -> None:
+        """Print what was not expected, each once."""
+        for anomaly in summary["anomalies"]:
+            said = f"{anomaly['code']}: {anomaly['message']}"
+            if said not in self._said:
+                self._said.add(said)
+                self.step(anomaly["severity"], said)
+
+    def search(self, progress: "SearchProgress") -> None:
+        """Print how far it is."""
+        self.step("Tuning", tuned(progress))
+
 
 class TerminalProgress:
     """One line that is written over, with a bar."""
@@ -49,6 +73,7 @@ class TerminalProgress:
     def __init__(self, stream: TextIO, columns: int = 100) -> None:
         self._stream = stream
         self._columns = columns
+        self._said: set[str] = set()
 
     def step(self, name: str, message: str = "") -> None:
         """Redraw the line."""
@@ -59,6 +84,18 @@ class TerminalProgress:
 
     def metric(self, name: str, value: float, dataset: str) -> None:
         """Nothing: figures are printed at the end."""
+
+    def data(self, summary: Mapping[str, Any]) -> None:
+        """Leave what was not expected above the bar, each once."""
+        for anomaly in summary["anomalies"]:
+            said = f"{anomaly['severity']}: {anomaly['message']}"
+            if said not in self._said:
+                self._said.add(said)
+                self._write(f"{said}\n")
+
+    def search(self, progress: "SearchProgress") -> None:
+        """Redraw the line."""
+        self.step("Tuning", tuned(progress))
 
     def close(self) -> None:
         """Leave an empty line behind."""
@@ -103,6 +140,18 @@ class BucketProgress:
             metrics = [*self._document["metrics"], {"name": name, "value": value, "dataset": dataset}]
         self._update({"metrics": metrics})
 
+    def data(self, summary: Mapping[str, Any]) -> None:
+        """Remember it for the next write."""
+        self._update({"data": dict(summary)})
+
+    def search(self, progress: "SearchProgress") -> None:
+        """Remember it for the next write."""
+        best = None
+        if progress.best_value is not None:
+            best = {"value": progress.best_value, "parameters": progress.best_parameters}
+        counts = {name: getattr(progress, name) for name in ("finished", "pruned", "failed", "total")}
+        self._update({"search": {**counts, "best": best, "etaSeconds": progress.eta_seconds}, "message": tuned(progress)})
+
     def close(self, step: str | None = None) -> None:
         """Write the last state, if there is one that is not written yet."""
         if step is not None:
@@ -135,6 +184,13 @@ class BucketProgress:
                     self._changed = True
             with self._condition:
                 self._condition.wait_for(lambda: self._closed, timeout=self._every)
+
+
+def tuned(progress: "SearchProgress") -> str:
+    """How far a search is, in a few words."""
+    best = "" if progress.best_value is None else f", best {progress.best_value:.6g}"
+    left = "" if progress.eta_seconds is None else f", {progress.eta_seconds} s left"
+    return f"{progress.finished}/{progress.total}{best}{left}"
 
 
 def _now() -> str:

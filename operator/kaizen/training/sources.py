@@ -1,29 +1,32 @@
 """Brings the files of a source onto the local disk and names each by its digest."""
 
+import errno
 import fnmatch
 import glob
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
-from kaizen.api.training_job import DataSource
+from kaizen.api.training_data import DataSource
 from kaizen.registry import errors
+from kaizen.training import web
 from kaizen.training.access import Access
 from kaizen.training.errors import Failure
+from kaizen.training.formats import SUFFIXES, Format, is_empty, suffix
 
 if TYPE_CHECKING:
     from kaizen.registry.store import Bucket
 
-__all__ = ["Format", "SourceFile", "SourceFiles", "collect"]
+__all__ = ["Format", "SourceFile", "SourceFiles", "collect", "no_space"]
 
-Format = Literal["Parquet", "CSV"]
-SUFFIXES: dict[str, Format] = {".parquet": "Parquet", ".csv": "CSV", ".csv.gz": "CSV"}
 DOWNLOADS = 4
-"""At once; each holds one file in memory."""
+"""At once."""
 WILD = "*?["
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,8 @@ class SourceFile:
     """Where it can be read."""
     sha256: str
     size: int
+    version: str | None = None
+    """What its server calls this content of it, where it said so: the ETag."""
 
 
 @dataclass(frozen=True)
@@ -46,63 +51,120 @@ class SourceFiles:
     format: Format
     files: tuple[SourceFile, ...]
     """Sorted by name, never empty."""
+    empty: tuple[SourceFile, ...] = ()
+    """Files without any content, left out."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a person might want to know about them."""
+        if not self.empty:
+            return ()
+        others = f" and {len(self.empty) - 1} more files" if len(self.empty) > 1 else ""
+        return (f"{self.empty[0].name}{others} of source {self.source} are empty: left out",)
 
 
 def collect(source: DataSource, access: Access, scratch: Path) -> SourceFiles:
-    """Find a source's files; those in S3 are downloaded into `scratch`.  Raises Failure."""
-    if source.uri.startswith("s3://"):
-        try:
-            return _collect_s3(source, access, scratch)
-        except errors.BucketError as problem:
-            raise _explain(source, problem) from problem
-    if "://" in source.uri:
-        raise _failure("InvalidSource", f"{source.uri} must be s3://BUCKET/PATH, or a local path with `kaizen train`")
-    return _collect_local(source)
+    """Find a source's files; those on other machines are downloaded into `scratch`.  Raises Failure."""
+    scheme, separator, rest = source.uri.partition("://")
+    try:
+        if not separator:
+            return _sorted_out(source, _collect_local(source, source.uri))
+        if scheme == "s3":
+            return _sorted_out(source, _collect_s3(source, access, scratch))
+        if scheme == "pvc":
+            return _sorted_out(source, _collect_claim(source, access, rest))
+        if scheme == "https":
+            return _sorted_out(source, _collect_web(source, access, scratch))
+    except errors.BucketError as problem:
+        raise _explain(source, problem) from problem
+    except OSError as problem:
+        if problem.errno in NO_SPACE:
+            raise no_space(f"the files of source {source.name}") from problem
+        raise _failure("DataUnreadable", f"{problem.filename or source.uri} cannot be read: {problem.strerror}") from problem
+    message = f"{source.uri} must be s3://BUCKET/PATH, pvc://CLAIM/PATH or https://HOST/PATH, or a local path with `kaizen train`"
+    raise _failure("InvalidSource", message)
 
 
-def _collect_local(source: DataSource) -> SourceFiles:
-    if any(character in source.uri for character in WILD):
-        paths = [Path(found) for found in glob.glob(source.uri, recursive=True)]  # noqa: PTH207 -- the path may be absolute
-    elif Path(source.uri).is_dir():
-        paths = [path for path in Path(source.uri).rglob("*") if not _hidden(path.relative_to(source.uri).parts)]
+def no_space(what: str) -> Failure:
+    """`what` does not fit on the Pod's disk."""
+    message = f"{what} do not fit on the disk: raise pod.resources.requests and limits of ephemeral-storage"
+    return _failure("DiskFull", message, retry=True)
+
+
+def _collect_local(source: DataSource, uri: str) -> SourceFiles:
+    if any(character in uri for character in WILD):
+        paths = [Path(found) for found in glob.glob(uri, recursive=True)]  # noqa: PTH207 -- the path may be absolute
+    elif Path(uri).is_dir():
+        paths = [path for path in Path(uri).rglob("*") if not _hidden(path.relative_to(uri).parts)]
     else:
-        paths = [Path(source.uri)]
+        paths = [Path(uri)]
     paths = sorted(path for path in paths if path.is_file())
     chosen, format_ = _choose(source, [str(path) for path in paths])
-    try:
-        files = tuple(SourceFile(name, Path(name), *_digest(Path(name))) for name in chosen)
-    except OSError as problem:
-        raise _failure("DataUnreadable", f"{problem.filename} cannot be read: {problem.strerror}") from problem
-    return SourceFiles(source.name, format_, files)
+    return SourceFiles(source.name, format_, tuple(SourceFile(name, Path(name), *_digest(Path(name))) for name in chosen))
+
+
+def _collect_claim(source: DataSource, access: Access, rest: str) -> SourceFiles:
+    claim, _, path = rest.partition("/")
+    root = access.claims / claim
+    if not root.is_dir():
+        raise _failure("ClaimMissing", f"the PersistentVolumeClaim {claim} is not mounted at {root}", retry=True)
+    found = _collect_local(source, f"{root}/{path}")
+    for file in found.files:
+        if not file.path.resolve().is_relative_to(root.resolve()):
+            name = file.path.relative_to(root)
+            raise _failure("InvalidSource", f"{name} leads out of the PersistentVolumeClaim {claim}: name a path inside it")
+    files = tuple(
+        SourceFile(f"pvc://{claim}/{file.path.relative_to(root)}", file.path, file.sha256, file.size) for file in found.files
+    )
+    return SourceFiles(found.source, found.format, files)
 
 
 def _collect_s3(source: DataSource, access: Access, scratch: Path) -> SourceFiles:
+    from kaizen.registry import files
+
     name, _, key = source.uri.removeprefix("s3://").partition("/")
     bucket = access.open(source, name)
-    chosen, format_ = _choose(source, _keys(bucket, key))
+    found = _keys(bucket, key)
+    chosen, format_ = _choose(source, list(found))
     directory = scratch / source.name
     directory.mkdir(parents=True)
 
     def download(numbered: tuple[int, str]) -> SourceFile:
         number, key = numbered
         # By number: a key may hold what a file name may not.
-        path = directory / f"{number:06d}{_suffix(key) or ''}"
-        body, _ = bucket.get(key)
-        path.write_bytes(body)
-        return SourceFile(f"s3://{name}/{key}", path, hashlib.sha256(body).hexdigest(), len(body))
+        path = directory / f"{number:06d}{suffix(key) or ''}"
+        files.download(bucket, key, path)
+        return SourceFile(f"s3://{name}/{key}", path, *_digest(path), found[key])
 
     with ThreadPoolExecutor(DOWNLOADS) as threads:
         return SourceFiles(source.name, format_, tuple(threads.map(download, enumerate(chosen))))
 
 
-def _keys(bucket: "Bucket", key: str) -> list[str]:
+def _collect_web(source: DataSource, access: Access, scratch: Path) -> SourceFiles:
+    headers = {}
+    if source.secret_name:
+        headers = web.authorization(access.secret(source.secret_name))
+        if not headers:
+            message = f"the Secret {source.secret_name} has neither token nor username and password: add them"
+            raise _failure("SecretIncomplete", message, retry=True)
+    name = urlsplit(source.uri).path
+    _, format_ = _choose(source, [name])
+    directory = scratch / source.name
+    directory.mkdir(parents=True)
+    path = directory / f"000000{suffix(name) or ''}"
+    return SourceFiles(source.name, format_, (SourceFile(source.uri, path, *web.download(source.uri, path, headers)),))
+
+
+def _keys(bucket: "Bucket", key: str) -> dict[str, str | None]:
+    """The keys of a file, prefix or glob, with their ETags where they were listed."""
     wild = next((position for position, character in enumerate(key) if character in WILD), None)
     if wild is not None:
         entries = bucket.list(key[:wild])
-        return [entry.key for entry in entries if _matches(entry.key, key)]
+        return {entry.key: entry.etag for entry in entries if _matches(entry.key, key)}
     if key.endswith("/"):
-        return [entry.key for entry in bucket.list(key) if not _hidden(PurePosixPath(entry.key[len(key) :]).parts)]
-    return [key]
+        entries = bucket.list(key)
+        return {entry.key: entry.etag for entry in entries if not _hidden(PurePosixPath(entry.key[len(key) :]).parts)}
+    return {key: None}
 
 
 def _matches(key: str, pattern: str) -> bool:
@@ -118,18 +180,18 @@ def _hidden(parts: Iterable[str]) -> bool:
     return any(part.startswith(("_", ".")) for part in parts)
 
 
-def _choose(source: DataSource, names: list[str]) -> tuple[list[str], Format]:
+def _choose(source: DataSource, names: Sequence[str]) -> tuple[list[str], Format]:
     """The names that are data, sorted, and their format."""
     wanted = source.format
     if wanted is None:
-        known = {name: SUFFIXES[suffix] for name in names if (suffix := _suffix(name))}
+        known = {name: SUFFIXES[found] for name in names if (found := suffix(name))}
         formats = sorted(set(known.values()))
         if names and not known:
             how = f"name it so, say source {source.name}'s format, or end the path of a directory in /"
             raise _failure("FormatUnknown", f"{names[0]} ends in none of {', '.join(SUFFIXES)}: {how}")
         if len(formats) > 1:
             how = f"narrow the path, or say source {source.name}'s format"
-            raise _failure("FormatUnknown", f"{source.uri} holds both Parquet and CSV: {how}")
+            raise _failure("FormatUnknown", f"{source.uri} holds both {' and '.join(formats)}: {how}")
         names = list(known)
         wanted = formats[0] if formats else None
     names = sorted(name for name in names if name and not name.endswith("/"))
@@ -138,9 +200,16 @@ def _choose(source: DataSource, names: list[str]) -> tuple[list[str], Format]:
     return names, wanted
 
 
-def _suffix(name: str) -> str | None:
-    folded = name.lower()
-    return next((suffix for suffix in SUFFIXES if folded.endswith(suffix)), None)
+def _sorted_out(source: DataSource, found: SourceFiles) -> SourceFiles:
+    """Without the empty files, of which a directory may have some."""
+    empty = tuple(file for file in found.files if is_empty(found.format, file.path))
+    if not empty:
+        return found
+    full = tuple(file for file in found.files if file not in empty)
+    if not full:
+        what = f"{empty[0].name} is empty" if len(empty) == 1 else f"all {len(empty)} files at {source.uri} are empty"
+        raise _failure("DataEmpty", f"{what} (source {source.name})")
+    return SourceFiles(found.source, found.format, full, empty)
 
 
 def _digest(path: Path) -> tuple[str, int]:

@@ -1,22 +1,30 @@
-"""Reads a TrainingJob without a cluster, and checks what there the API server's rules check.
+"""Reads a TrainingJob without a cluster, and checks what there the API server checks, by the same rules.
 
-In a terminal a source may also be a local file, directory or glob, relative to the YAML file that names it.
+In a terminal a source and the user's code may also be local: a path relative to the YAML file that names it.
 """
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
 from pydantic import Field, ValidationError
 
 from kaizen.api.base import API_VERSION
-from kaizen.api.training_job import CLASSIFICATION_METRICS, REGRESSION_METRICS, Data, DataSource, TrainingJobSpec
-from kaizen.training.errors import Failure, nearest
+from kaizen.api.crd import crd
+from kaizen.api.kinds import TRAINING_JOB
+from kaizen.api.training_data import Data, DataSource
+from kaizen.api.training_job import Code, TrainingJobSpec
+from kaizen.training import documents
+from kaizen.training.cel import compiled
+from kaizen.training.errors import Failure
 
 __all__ = ["LocalSpec", "check", "read_job", "read_spec"]
 
 STEP = "Ingest"
+_KINDS = {"str": "a text", "int": "a whole number", "float": "a number", "bool": "true or false"}
+"""Of a value that may have one of several, by pydantic's names."""
 
 
 class LocalSource(DataSource):
@@ -31,21 +39,28 @@ class LocalData(Data):
     sources: Annotated[list[LocalSource], Field(min_length=1, max_length=16)]  # type: ignore[assignment]
 
 
+class LocalCode(Code):
+    """The user's own function, in a terminal."""
+
+    uri: Annotated[str, Field(min_length=1, max_length=1024)]
+
+
 class LocalSpec(TrainingJobSpec):
-    """A TrainingJob's spec whose sources may be local."""
+    """A TrainingJob's spec whose sources and code may be local."""
 
     data: LocalData
+    code: LocalCode | None = None
 
 
 def read_job(path: Path) -> TrainingJobSpec:
-    """The spec of the TrainingJob in a YAML file; raises Failure."""
+    """The spec of the TrainingJob in a YAML file, for a run on this machine; raises Failure."""
     try:
-        documents = [document for document in yaml.safe_load_all(path.read_text(encoding="utf-8")) if document is not None]
+        found = documents.read(path.read_text(encoding="utf-8"))
     except OSError as problem:
         raise _invalid(f"{path} cannot be read: {problem.strerror}") from problem
-    except (yaml.YAMLError, UnicodeDecodeError) as problem:
+    except ValueError as problem:
         raise _invalid(f"{path} is not YAML: {' '.join(str(problem).split())}") from problem
-    jobs = [document for document in documents if isinstance(document, dict) and document.get("kind") == "TrainingJob"]
+    jobs = [document for document in found if isinstance(document, dict) and document.get("kind") == "TrainingJob"]
     if len(jobs) != 1:
         raise _invalid(f"{path} must hold exactly one object of kind TrainingJob, and holds {len(jobs)}")
     if jobs[0].get("apiVersion") != API_VERSION:
@@ -53,65 +68,106 @@ def read_job(path: Path) -> TrainingJobSpec:
     spec = jobs[0].get("spec")
     if not isinstance(spec, dict):
         raise _invalid(f"{path}: spec must be a mapping")
-    return read_spec(_with_absolute_paths(spec, path.resolve().parent), local=True)
+    read = read_spec(_with_absolute_paths(spec, path.resolve().parent), local=True)
+    if read.container is not None:
+        message = f"spec.container needs a cluster, which runs {read.container.image}: apply {path} with kubectl"
+        raise Failure(STEP, "ContainerNeedsCluster", message)
+    return read
 
 
 def read_spec(document: Mapping[str, Any], *, local: bool = False) -> TrainingJobSpec:
     """The spec in a JSON object, checked; raises Failure."""
     try:
-        spec = (LocalSpec if local else TrainingJobSpec).model_validate(document)
+        text = json.dumps(document, allow_nan=False)
+    except (TypeError, ValueError) as problem:
+        raise _invalid(f"spec holds what JSON cannot: {' '.join(str(problem).split())}") from problem
+    try:
+        spec = (LocalSpec if local else TrainingJobSpec).model_validate_json(text, strict=True)
     except ValidationError as problem:
-        first = problem.errors()[0]
-        field = ".".join(str(part) for part in ("spec", *first["loc"]))
-        raise _invalid(f"{field}: {first['msg'][:1].lower()}{first['msg'][1:]}{_others(problem)}") from problem
+        raise _invalid(_sentence(problem)) from problem
     check(spec)
     return spec
 
 
 def check(spec: TrainingJobSpec) -> None:
-    """What CEL rules check on a cluster; raises Failure with the same sentences."""
-    data = spec.data
-    metrics = CLASSIFICATION_METRICS if spec.task == "Classification" else REGRESSION_METRICS
-    names = [source.name for source in data.sources]
-    if len(set(names)) < len(names):
-        raise _invalid("spec.data.sources must have different names")
-    if len(names) > 1 and not data.query:
-        raise _invalid("several sources need a query that joins them: write spec.data.query")
-    if data.split.method == "Temporal" and not data.timestamp:
-        raise _invalid("spec.data.split.method Temporal needs data.timestamp: name the column that orders the rows")
-    if data.window_seconds and not data.timestamp:
-        raise _invalid("spec.data.windowSeconds needs data.timestamp: name the column that orders the rows")
-    if data.timestamp == data.target:
-        raise _invalid("spec.data.timestamp and data.target must be different columns")
-    if data.target in data.features.exclude:
-        raise _invalid("spec.data.target is never a feature: remove it from features.exclude")
-    if not 0.01 <= data.split.test_share <= 0.5:
-        raise _invalid("spec.data.split.testShare must be from 0.01 to 0.5")
-    for gate in spec.gates:
-        if gate.metric not in metrics:
-            raise _invalid(f"spec.gates: {gate.metric} is no metric of task {spec.task}: {nearest(gate.metric, metrics)}")
+    """What the schema checks on a cluster beyond single fields; raises Failure with the same sentences."""
+    document = spec.model_dump(mode="json", by_alias=True, exclude_none=True)
+    for sentence in _broken(_schema(), document, "spec"):
+        raise _invalid(sentence)
+    # A list of values of any type is hidden from CEL.
+    for number, parameter in enumerate(spec.search.space if spec.search else ()):
+        if (parameter.type == "Categorical") != (parameter.values is not None):
+            name = f"spec.search.space[{number}] ({parameter.parameter})"
+            raise _invalid(f"{name}: search.space[].values goes with type Categorical, which needs it, and with no other type")
+
+
+@cache
+def _schema() -> dict[str, Any]:
+    version = crd(TRAINING_JOB)["spec"]["versions"][0]
+    schema: dict[str, Any] = version["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    return schema
+
+
+def _broken(schema: Mapping[str, Any], value: Any, where: str) -> Iterator[str]:
+    """A sentence for each rule that a value with its defaults breaks, its parts' included."""
+    for rule in schema.get("x-kubernetes-validations", ()):
+        if "oldSelf" not in rule["rule"] and not _compiled(rule["rule"])(value):
+            yield f"{where}: {rule['message']}"
+    if isinstance(value, dict):
+        for name, child in schema.get("properties", {}).items():
+            if name in value:
+                yield from _broken(child, value[name], f"{where}.{name}")
+    if isinstance(value, list):
+        yield from _repeated(schema, value, where)
+        for number, item in enumerate(value):
+            yield from _broken(schema["items"], item, f"{where}[{number}]")
+
+
+def _repeated(schema: Mapping[str, Any], items: list[Any], where: str) -> Iterator[str]:
+    """Entries of a set, or of a list with a key, that are there twice."""
+    keys = schema.get("x-kubernetes-list-map-keys", ())
+    if not keys and schema.get("x-kubernetes-list-type") != "set":
+        return
+    seen: list[Any] = []
+    for number, item in enumerate(items):
+        identity = {key: item.get(key) for key in keys} if keys else item
+        if identity in seen:
+            yield f"{where}[{number}]: Duplicate value: {json.dumps(identity, separators=(',', ':'))}"
+        seen.append(identity)
+
+
+_compiled = cache(compiled)
 
 
 def _with_absolute_paths(spec: Mapping[str, Any], directory: Path) -> dict[str, Any]:
-    data = spec.get("data")
-    if not isinstance(data, dict) or not isinstance(data.get("sources"), list):
-        return dict(spec)
-    sources = [
-        {**source, "uri": f"{directory}/{source['uri']}"}
-        if isinstance(source, dict) and isinstance(source.get("uri"), str) and _relative(source["uri"])
-        else source
-        for source in data["sources"]
-    ]
-    return {**spec, "data": {**data, "sources": sources}}
+    result, data = dict(spec), spec.get("data")
+    if isinstance(data, dict) and isinstance(data.get("sources"), list):
+        result["data"] = {**data, "sources": [_with_absolute_uri(source, directory) for source in data["sources"]]}
+    if "code" in result:
+        result["code"] = _with_absolute_uri(result["code"], directory)
+    return result
+
+
+def _with_absolute_uri(part: Any, directory: Path) -> Any:
+    if isinstance(part, dict) and isinstance(uri := part.get("uri"), str) and _relative(uri):
+        return {**part, "uri": f"{directory}/{uri}"}
+    return part
 
 
 def _relative(uri: str) -> bool:
-    return "://" not in uri and not uri.startswith("/")
+    return bool(uri) and "://" not in uri and not uri.startswith("/")
 
 
-def _others(problem: ValidationError) -> str:
-    others = problem.error_count() - 1
-    return f" (and {others} more)" if others else ""
+def _sentence(problem: ValidationError) -> str:
+    """The first problem, with its place as the API server writes it: spec.data.sources[0].uri."""
+    found = problem.errors()
+    place, message, count = found[0]["loc"], found[0]["msg"], len(found)
+    if kinds := [_KINDS[str(one["loc"][-1])] for one in found if one["loc"][:-1] == place[:-1] and one["loc"][-1] in _KINDS]:
+        # pydantic names each kind that a value might have had.
+        place, message, count = place[:-1], f"input should be {' or '.join(kinds)}", count - len(kinds) + 1
+    where = "spec" + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place)
+    others = f" (and {count - 1} more)" if count > 1 else ""
+    return f"{where}: {message[:1].lower()}{message[1:]}{others}"
 
 
 def _invalid(message: str) -> Failure:

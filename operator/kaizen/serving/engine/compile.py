@@ -17,7 +17,7 @@ from kaizen.serving.engine import frames
 from kaizen.serving.engine.base import CLASSIFICATION, ENGINE_FILE, FORMAT, REGRESSION, TREES_FILE, Input, Refused
 from kaizen.serving.engine.estimators import ESTIMATORS
 from kaizen.serving.engine.sklearn import ask
-from kaizen.serving.engine.transformers import TRANSFORMERS, Flow, Uncovered, is_a, is_sklearn
+from kaizen.serving.engine.transformers import TRANSFORMERS, Flow, Uncovered, is_a, is_known, is_sklearn
 from kaizen.serving.engine.transforms import Transform
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def _write(document: Mapping[str, Any], directory: Path) -> None:
 def _compile(pipeline: Any, frame: "pd.DataFrame", threshold: float | None, declared: Mapping[str, Any]) -> Compiled:
     *before, estimator = _flat(pipeline)
     name = type(estimator).__name__
-    if name not in ESTIMATORS or not is_sklearn(estimator):
+    if name not in ESTIMATORS or not is_known(estimator):
         raise Uncovered(f"{name} is not compiled yet")
     columns = [str(column) for column in getattr(pipeline, "feature_names_in_", frame.columns)]
     pieces = list(_pieces(before, columns))

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from kaizen.serving.engine.transformers import Flow, Uncovered
+from kaizen.serving.engine.transformers import Flow, Uncovered, is_a, is_known
 from kaizen.serving.engine.transforms import Known, Transform
 
 __all__ = ["ESTIMATORS"]
@@ -35,13 +35,20 @@ def _logistic_regression(estimator: Any, flow: Flow) -> _Estimator:
     return _linear("Logistic" if len(estimator.classes_) <= 2 else "Softmax", estimator)
 
 
-def _ridge(estimator: Any, flow: Flow) -> _Estimator:
+def _generalised(estimator: Any, flow: Flow) -> _Estimator:
+    link = type(estimator._get_loss().link).__name__ if hasattr(estimator, "_get_loss") else ""
+    if link not in ("LogLink", "IdentityLink"):
+        raise Uncovered(f"{type(estimator).__name__} with the link {link!r} is not compiled yet")
+    return _linear("Exponential" if link == "LogLink" else "Identity", estimator)
+
+
+def _one_target(estimator: Any, flow: Flow) -> _Estimator:
     if np.atleast_2d(estimator.coef_).shape[0] != 1:
         raise Uncovered("several targets are not compiled yet")
     return _linear("Identity", estimator)
 
 
-def _random_forest(estimator: Any, flow: Flow) -> _Estimator:
+def _forest(estimator: Any, flow: Flow) -> _Estimator:
     if estimator.n_outputs_ != 1:
         raise Uncovered("several targets are not compiled yet")
     classes = getattr(estimator, "classes_", None)
@@ -73,6 +80,64 @@ def _hist_gradient_boosting(estimator: Any, flow: Flow) -> _Estimator:
         "outputs": int(estimator.n_trees_per_iteration_),
     }
     return document, _categories(estimator, flow), _trees(_baseline_first(estimator))
+
+
+def _lightgbm(estimator: Any, flow: Flow) -> _Estimator:
+    import treelite
+
+    classes, booster = getattr(estimator, "classes_", None), estimator.booster_
+    objective = booster.dump_model(num_iteration=1).get("objective", "").split(" ")
+    links = {"regression": "Identity", "regression_l1": "Identity", "huber": "Identity", "quantile": "Identity"}
+    links |= {"poisson": "Exponential", "tweedie": "Exponential", "gamma": "Exponential"}
+    links |= {"binary": "Logistic", "multiclass": "Softmax"}
+    link = links.get(objective[0], "")
+    parameters = estimator.get_params()
+    if not link or any(word.startswith("sigmoid:") and word != "sigmoid:1" for word in objective) or "sqrt" in objective:
+        raise Uncovered(f"LightGBM with the objective {' '.join(objective)!r} is not compiled")
+    if parameters.get("linear_tree") or parameters.get("zero_as_missing") or estimator.boosting_type == "rf":
+        raise Uncovered("LightGBM with linear_tree, zero_as_missing or boosting_type rf is not compiled")
+    try:
+        trees = treelite.frontend.from_lightgbm(booster).serialize_bytes()
+    except (treelite.TreeliteError, ValueError) as error:
+        raise Uncovered(f"Treelite does not read this {type(estimator).__name__}: {error}") from error
+    outputs = len(classes) if classes is not None and link == "Softmax" else 1
+    document = {"name": "Boosting", "link": link, "width": int(estimator.n_features_in_), "outputs": outputs}
+    return document, [], trees
+
+
+def _calibrated(estimator: Any, flow: Flow) -> _Estimator:
+    if len(estimator.calibrated_classifiers_) != 1:
+        raise Uncovered("CalibratedClassifierCV over several classifiers is not compiled yet")
+    (one,) = estimator.calibrated_classifiers_
+    inner = getattr(one.estimator, "estimator", one.estimator) if is_a(one.estimator, "FrozenEstimator") else one.estimator
+    compiled = ESTIMATORS.get(type(inner).__name__)
+    if compiled is None or not is_known(inner) or one.method not in ("sigmoid", "isotonic"):
+        raise Uncovered(f"{one.method} calibration of {type(inner).__name__} is not compiled yet")
+    document, care, trees = compiled(inner, flow)
+    scored = hasattr(inner, "decision_function")
+    if scored:
+        document = {**document, "link": "Identity"}
+    elif "link" in document and document["link"] not in ("Logistic", "Softmax"):
+        raise Uncovered(f"calibration of {type(inner).__name__} is not compiled yet")
+    column = (0 if scored else 1) if len(estimator.classes_) == 2 else None
+    curves = [_curve(calibrator) for calibrator in one.calibrators]
+    return {"name": "Calibrated", "of": document, "column": column, "curves": curves}, care, trees
+
+
+def _vote(estimator: Any, flow: Flow) -> _Estimator:
+    """A soft vote of one is that one, with its classes numbered."""
+    if len(estimator.estimators_) != 1 or estimator.voting != "soft":
+        raise Uncovered("VotingClassifier of several is not compiled yet")
+    (one,) = estimator.estimators_
+    if type(one).__name__ not in ESTIMATORS or not is_known(one):
+        raise Uncovered(f"{type(one).__name__} is not compiled yet")
+    return ESTIMATORS[type(one).__name__](one, flow)
+
+
+def _curve(calibrator: Any) -> dict[str, Any]:
+    if hasattr(calibrator, "a_"):
+        return {"a": float(calibrator.a_), "b": float(calibrator.b_)}
+    return {"x": calibrator.X_thresholds_.tolist(), "y": calibrator.y_thresholds_.tolist()}
 
 
 def _baseline_first(estimator: Any) -> Any:
@@ -123,12 +188,23 @@ def _trees(estimator: Any) -> bytes:
         raise Uncovered(f"Treelite does not read this {type(estimator).__name__}: {error}") from error
 
 
+_ONE_TARGET = (
+    "ARDRegression", "BayesianRidge", "ElasticNet", "ElasticNetCV", "HuberRegressor", "Lars", "Lasso", "LassoCV", "LassoLars",
+    "LinearRegression", "LinearSVR", "OrthogonalMatchingPursuit", "Ridge", "RidgeCV", "SGDRegressor", "TheilSenRegressor",
+)  # fmt: skip
+
 ESTIMATORS: Mapping[str, Callable[[Any, Flow], _Estimator]] = {
+    **dict.fromkeys(_ONE_TARGET, _one_target),
+    **dict.fromkeys(("GammaRegressor", "PoissonRegressor", "TweedieRegressor"), _generalised),
+    **dict.fromkeys(("ExtraTreesClassifier", "ExtraTreesRegressor", "RandomForestClassifier", "RandomForestRegressor"), _forest),
+    "CalibratedClassifierCV": _calibrated,
     "HistGradientBoostingClassifier": _hist_gradient_boosting,
     "HistGradientBoostingRegressor": _hist_gradient_boosting,
+    "LGBMClassifier": _lightgbm,
+    "LGBMRegressor": _lightgbm,
+    "LinearDiscriminantAnalysis": _logistic_regression,
     "LogisticRegression": _logistic_regression,
-    "RandomForestClassifier": _random_forest,
-    "RandomForestRegressor": _random_forest,
-    "Ridge": _ridge,
+    "LogisticRegressionCV": _logistic_regression,
+    "VotingClassifier": _vote,
 }
-"""scikit-learn's class → the model."""
+"""The estimator's class → the model."""

@@ -11,13 +11,13 @@ import numpy as np
 import pandas as pd
 from pandas.api.types import is_object_dtype
 
-from kaizen.serving.engine.base import Column, Datatype, Input
+from kaizen.serving.engine.base import Column, Datatype, Input, Refused
 
 __all__ = ["build", "datatype", "describe", "missing_marker"]
 
 
 def datatype(series: "pd.Series[Any]") -> Datatype | None:
-    """How a column travels in a request; None when it has no form there yet."""
+    """How a column travels in a request, dates as ISO texts; None when it has no form there yet."""
     kind = series.dtype
     if pd.api.types.is_bool_dtype(kind):
         return "BOOL"
@@ -25,6 +25,8 @@ def datatype(series: "pd.Series[Any]") -> Datatype | None:
         return "INT64"
     if kind == np.float64:
         return "FP64"
+    if kind.kind == "M":
+        return "BYTES"
     if is_object_dtype(kind) or str(kind) == "str" or isinstance(kind, pd.StringDtype):
         return "BYTES" if series.dropna().map(lambda value: isinstance(value, str)).all() else None
     return None
@@ -44,16 +46,26 @@ def describe(frame: pd.DataFrame) -> dict[str, dict[str, Any]]:
 
 
 def build(inputs: Sequence[Input], columns: Sequence[Column], described: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
-    """The frame for prepared columns; one row at least."""
+    """The frame for prepared columns; one row at least.  Raises Refused: a text is no date."""
     made = {}
     for one, column in zip(inputs, columns, strict=True):
         if one.datatype == "BYTES":
-            marker = None if described[one.name]["missing"] == "None" else np.nan
-            values = [marker if value is None else value for value in column]
-            made[one.name] = pd.Series(values, dtype=described[one.name]["dtype"])
+            made[one.name] = _texts(one, column, described[one.name])
         else:
             made[one.name] = pd.Series(_numbers(one, column))
     return pd.DataFrame(made)
+
+
+def _texts(one: Input, column: Column, described: Mapping[str, Any]) -> "pd.Series[Any]":
+    kind = described["dtype"]
+    if kind.startswith("datetime64"):
+        try:
+            moments = pd.to_datetime(pd.Series(list(column), dtype=object), utc=True, format="ISO8601")
+        except (ValueError, TypeError, OverflowError) as error:
+            raise Refused(f"input {one.name!r} must be a date and time as 2026-11-21T08:30:00: {error}") from error
+        return moments.dt.tz_localize(None).astype(kind)
+    marker = None if described["missing"] == "None" else np.nan
+    return pd.Series([marker if value is None else value for value in column], dtype=kind)
 
 
 def _numbers(one: Input, column: Column) -> Any:

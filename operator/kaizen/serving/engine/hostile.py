@@ -96,6 +96,12 @@ def thresholds(estimator: Any, document: Mapping[str, Any]) -> dict[str, list[fl
 
 
 def _splits(estimator: Any) -> Iterable[tuple[int, float]]:
+    for calibrated in getattr(estimator, "calibrated_classifiers_", ()):
+        yield from _splits(getattr(calibrated.estimator, "estimator", calibrated.estimator))
+        return
+    if hasattr(estimator, "booster_"):
+        yield from _leaves(estimator.booster_)
+        return
     for tree in getattr(estimator, "estimators_", ()):
         inner = tree.tree_.feature >= 0
         yield from zip(tree.tree_.feature[inner].tolist(), tree.tree_.threshold[inner].tolist(), strict=True)
@@ -107,6 +113,13 @@ def _splits(estimator: Any) -> Iterable[tuple[int, float]]:
             nodes = tree.nodes[(tree.nodes["is_leaf"] == 0) & (tree.nodes["is_categorical"] == 0)]
             features = nodes["feature_idx"] if order is None else order[nodes["feature_idx"]]
             yield from zip(features.tolist(), nodes["num_threshold"].tolist(), strict=True)
+
+
+def _leaves(booster: Any) -> Iterable[tuple[int, float]]:
+    table = booster.trees_to_dataframe()
+    table = table[(table["decision_type"] == "<=") & table["split_feature"].notna()]
+    numbers = {name: number for number, name in enumerate(booster.feature_name())}
+    yield from zip(table["split_feature"].map(numbers).tolist(), table["threshold"].astype(float).tolist(), strict=True)
 
 
 def _origins(document: Mapping[str, Any]) -> dict[int, tuple[int, float, float]]:

@@ -18,7 +18,7 @@ from kaizen.serving.engine.base import TREES_FILE, Matrix, Refused
 from kaizen.serving.engine.native import Trees
 from kaizen.serving.engine.transforms import refuse_infinite
 
-__all__ = ["MODELS", "Boosting", "Forest", "Linear", "Link", "Model", "restore"]
+__all__ = ["MODELS", "Boosting", "Calibrated", "Forest", "Linear", "Link", "Model", "restore"]
 
 Indices = NDArray[np.intp]
 Link = Literal["Identity", "Exponential", "Logistic", "Softmax"]
@@ -122,7 +122,7 @@ class Linear:
 
 @dataclass
 class Boosting:
-    """HistGradientBoosting: the baseline and the leaves added up, then the link."""
+    """HistGradientBoosting and LightGBM: the baseline and the leaves added up, then the link."""
 
     link: Link
     width: int
@@ -181,6 +181,58 @@ class Forest:
         return means.argmax(axis=1) if self.classifies else np.zeros(len(means), dtype=np.intp), means
 
 
+@dataclass
+class Calibrated:
+    """CalibratedClassifierCV over one fitted classifier: a curve for each class behind its scores."""
+
+    of: Any
+    """The classifier, with its scores as they are."""
+    column: int | None
+    """Of two classes: which of the classifier's scores is the second class's."""
+    curves: list[dict[str, Any]]
+    """Sigmoid: {a, b}; isotonic: {x, y}."""
+
+    def row(self, values: list[Any]) -> tuple[int, list[float]]:
+        scores = self.of.row(values)[1]
+        if self.column is not None:
+            second = _clamped(_calibrated(self.curves[0], scores[self.column]))
+            return (1 if second > 1.0 - second else 0), [1.0 - second, second]
+        made = [_calibrated(curve, score) for curve, score in zip(self.curves, scores, strict=True)]
+        total = sum(made)
+        shares = [one / total if total else 1.0 / len(made) for one in made]
+        return shares.index(max(shares)), [_clamped(share) for share in shares]
+
+    def batch(self, matrix: Matrix) -> tuple[Indices, Matrix]:
+        _, scores = self.of.batch(matrix)
+        if self.column is not None:
+            second = np.array([_clamped(_calibrated(self.curves[0], score)) for score in scores[:, self.column].tolist()])
+            shares = np.column_stack([1.0 - second, second])
+            return shares.argmax(axis=1), shares
+        made = np.column_stack(
+            [
+                [_calibrated(curve, score) for score in column]
+                for curve, column in zip(self.curves, scores.T.tolist(), strict=True)
+            ]
+        )
+        totals = made.sum(axis=1, keepdims=True)
+        shares = np.divide(made, totals, out=np.full_like(made, 1.0 / made.shape[1]), where=totals != 0)
+        return shares.argmax(axis=1), np.where((shares > 1.0) & (shares <= 1.0 + _EXCESS), 1.0, shares)
+
+
+_EXCESS = 1e-5
+"""By so much scikit-learn lets a probability exceed 1 before it cuts it."""
+
+
+def _clamped(probability: float) -> float:
+    return 1.0 if 1.0 < probability <= 1.0 + _EXCESS else probability
+
+
+def _calibrated(curve: Mapping[str, Any], score: float) -> float:
+    if "a" not in curve:
+        return float(np.interp(score, curve["x"], curve["y"]))
+    return one_answer("Logistic", [-(curve["a"] * score + curve["b"])])[1][1]
+
+
 MODELS: Mapping[str, type[Any]] = {kind.__name__: kind for kind in (Boosting, Forest, Linear)}
 
 
@@ -190,6 +242,8 @@ def restore(document: Mapping[str, Any], directory: Path) -> Model:
     Raises EngineError when trees and document do not agree, KeyError or TypeError when it is none of this version.
     """
     fields = dict(document)
+    if fields["name"] == "Calibrated":
+        return Calibrated(restore(fields["of"], directory), fields["column"], fields["curves"])
     kind = MODELS[fields.pop("name")]
     made: Model = kind(**fields) if kind is Linear else kind(**fields, directory=directory)
     return made

@@ -17,16 +17,21 @@ from kaizen.serving.engine.runtime import Header
 
 __all__ = ["Fallback", "ask", "trusted"]
 
+TRUSTED = ("sklearn", "numpy", "lightgbm", "xgboost")
+"""Packages whose types are built from a file."""
+TRUSTED_TYPES = ("collections.OrderedDict", "functools.partial")
+"""A partial's function is listed, and checked, on its own."""
+
 
 def trusted(path: Path) -> list[str]:
-    """The types in a skops file that skops does not know and we trust: scikit-learn's and NumPy's own.
+    """The types in a skops file that skops does not know and we trust: those of TRUSTED.
 
     Raises EngineError naming the first other one.
     """
     untrusted: list[str] = skops.io.get_untrusted_types(file=path)
     for name in untrusted:
-        if name.split(".")[0] not in ("sklearn", "numpy"):
-            raise EngineError(f"{path.name} holds the type {name}, which is not scikit-learn's; it is not loaded")
+        if name.split(".")[0] not in TRUSTED and name not in TRUSTED_TYPES:
+            raise EngineError(f"{path.name} holds the type {name}, which is none of {', '.join(TRUSTED)}; it is not loaded")
     return untrusted
 
 

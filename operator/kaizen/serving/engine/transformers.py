@@ -12,7 +12,7 @@ import numpy as np
 from kaizen.serving.engine.encoders import one_hot, ordinal
 from kaizen.serving.engine.transforms import Impute, Ordinal, Scale, Transform
 
-__all__ = ["TRANSFORMERS", "Flow", "Uncovered", "is_a", "is_sklearn"]
+__all__ = ["TRANSFORMERS", "Flow", "Uncovered", "is_a", "is_known", "is_sklearn"]
 
 
 class Uncovered(Exception):
@@ -38,6 +38,11 @@ class Flow:
 
 def is_sklearn(thing: Any) -> bool:
     return type(thing).__module__.split(".")[0] == "sklearn"
+
+
+def is_known(thing: Any) -> bool:
+    """Whether a class is of one of the packages whose estimators can be compiled."""
+    return type(thing).__module__.split(".")[0] in ("sklearn", "lightgbm")
 
 
 def is_a(thing: Any, name: str) -> bool:
