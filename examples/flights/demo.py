@@ -204,7 +204,8 @@ def clear(demo: Demo) -> None:
         kubectl("delete", "namespace", name, "--wait=true", "--timeout=150s", seconds=160)
     marker = workloads + MARKER
     keys = [entry.key for prefix in (registry, workloads) for entry in demo.bucket.list(prefix) if entry.key != marker]
-    if keys and not demo.bucket.list(marker):
+    # The bucket may have been made anew since: then what is there came from the demo's namespace all the same.
+    if keys and not found and not demo.bucket.list(marker):
         raise Stop(f"The bucket has objects below {registry} or {workloads}, and no demo made them: they would be in its way.")
     demo.bucket.put(marker, b"What is below this prefix belongs to examples/flights/demo.py, which deletes it.\n", "text/plain")
     kube.delete(demo.bucket, keys)
