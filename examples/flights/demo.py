@@ -48,6 +48,7 @@ KINDS = "inferenceservices,trainingjobs"
 PART_OF_LAKE = "lake/"
 DEMO_LABEL = "kaizen-demo"
 MARKER = "made-by-the-demo"
+MARKED = b"What is below this prefix belongs to examples/flights/demo.py, which deletes it.\n"
 UNTOLD_HEALTH = ("NoRequests", "NotEnoughData")
 Rival = Engine | float
 """What else could answer: a model, or always the same number."""
@@ -199,15 +200,16 @@ def clear(demo: Demo) -> None:
     found = kubectl("get", "namespace", name, "--ignore-not-found", "--output", "json")
     if found and DEMO_LABEL not in json.loads(found)["metadata"].get("labels", {}):
         raise Stop(f"The namespace {name} exists, and no demo made it: `kubectl delete namespace {name}` if nobody needs it.")
+    marker = workloads + MARKER
     if found:
         tell.say(f"Namespace {name} of an earlier demo is being deleted.")
+        # Before the namespace goes: what is in the bucket came from it, also where the bucket was made anew since.
+        demo.bucket.put(marker, MARKED, "text/plain")
         kubectl("delete", "namespace", name, "--wait=true", "--timeout=150s", seconds=160)
-    marker = workloads + MARKER
     keys = [entry.key for prefix in (registry, workloads) for entry in demo.bucket.list(prefix) if entry.key != marker]
-    # The bucket may have been made anew since: then what is there came from the demo's namespace all the same.
-    if keys and not found and not demo.bucket.list(marker):
+    if keys and not demo.bucket.list(marker):
         raise Stop(f"The bucket has objects below {registry} or {workloads}, and no demo made them: they would be in its way.")
-    demo.bucket.put(marker, b"What is below this prefix belongs to examples/flights/demo.py, which deletes it.\n", "text/plain")
+    demo.bucket.put(marker, MARKED, "text/plain")
     kube.delete(demo.bucket, keys)
     if keys:
         tell.say(

@@ -1,6 +1,8 @@
 """What the demo makes of statuses and records: sentences, tables, the timeline, and the figures of a replay."""
 
+import importlib
 import io
+import json
 import threading
 from collections import Counter
 from datetime import UTC, datetime
@@ -15,6 +17,7 @@ import yaml
 
 from examples.flights import replay, show
 from kaizen.api.inference_service import InferenceServiceSpec
+from tests.support import training
 
 FLIGHTS = Path(__file__).parents[2] / "examples" / "flights"
 BEGAN = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -185,3 +188,29 @@ def test_a_patient_replay_asks_again(patience: float) -> None:
         assert report.rows == list(range(replay.ROWS_A_REQUEST, rows))
         assert report.errors == Counter({"no answer: 503 ending": 1})
     assert report.late == [bool(row % 2) for row in report.rows]
+
+
+def test_what_the_demos_own_namespace_left_is_cleared(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.syspath_prepend(FLIGHTS)
+    demo = importlib.import_module("demo")
+    bucket, gone = training.MemoryBucket({"registry/flights/flight-delay/training.json": b"{}"}), list[str]()
+    there = {"metadata": {"labels": {demo.DEMO_LABEL: "true"}}}
+
+    def kubectl(verb: str, what: str, *_: str, **__: object) -> str:
+        if (verb, what) == ("delete", "namespace"):
+            raise demo.Stop("killed here")
+        return json.dumps(there) if (verb, what) == ("get", "namespace") else ""
+
+    monkeypatch.setattr(demo, "kubectl", kubectl)
+    monkeypatch.setattr(demo.kube, "delete", lambda _, keys: gone.extend(keys))
+    spec = {"metadata": {"namespace": "flights", "name": "flight-delay"}, "spec": {"model": "flight-delay"}}
+    story = demo.Demo(show.Teller(io.StringIO()), spec, bucket, tmp_path, BEGAN)
+    with pytest.raises(demo.Stop, match="killed here"):
+        demo.clear(story)
+    # The next one finds no namespace, and a bucket whose objects are known to be the demo's.
+    monkeypatch.setattr(demo, "kubectl", lambda *_, **__: "")
+    demo.clear(story)
+    assert gone == ["registry/flights/flight-delay/training.json"]
+    stranger = demo.Demo(show.Teller(io.StringIO()), spec, training.MemoryBucket({gone[0]: b"{}"}), tmp_path, BEGAN)
+    with pytest.raises(demo.Stop, match="no demo made them"):
+        demo.clear(stranger)
