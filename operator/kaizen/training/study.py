@@ -22,6 +22,7 @@ from optuna.samplers import BaseSampler, CmaEsSampler, QMCSampler, RandomSampler
 from optuna.storages import BaseStorage, RDBStorage, get_storage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy import event
 
 from kaizen.api.training_search import Search
 from kaizen.training.errors import Failure
@@ -77,7 +78,11 @@ def open_storage(path: Path, store: StudyStore) -> BaseStorage:
     if restored is not None:
         _restore(path, restored)
     # The schema is made by Optuna's own version table, which SQLite locks while several threads look.
-    storage = get_storage(RDBStorage(f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": LOCKED_SECONDS}}))
+    database = RDBStorage(f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": LOCKED_SECONDS}})
+    # What must outlive the machine is in the store: each commit need not wait for this disk.
+    event.listen(database.engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous = OFF"))
+    database.engine.dispose()
+    storage = get_storage(database)
     if restored is not None:
         for study in storage.get_all_studies():
             storage.set_study_user_attr(study._study_id, "session", uuid.uuid4().hex)
