@@ -93,7 +93,7 @@ def test_files_have_features_target_and_sensitive_columns(tmp_path: Path) -> Non
 def test_table_is_handed_over_as_it_was(tmp_path: Path) -> None:
     _, table, _ = prepared(tmp_path)
     container.save_table(table, tmp_path / "kept", "2026-03-01T12:00:00Z")
-    found, begun = container.load_table(tmp_path / "kept")
+    found, begun = container.load_table(tmp_path / "kept"), container.table_begun(tmp_path / "kept")
     assert begun == "2026-03-01T12:00:00Z"
     assert found.digest == table.digest
     assert found.sources == table.sources
@@ -144,7 +144,7 @@ def test_data_step_leaves_all_that_the_next_ones_need(tmp_path: Path, monkeypatc
     bucket = training.MemoryBucket()
     assert data_step(tmp_path, monkeypatch, bucket) == 0
     assert {path.name for path in (tmp_path / "data").iterdir()} == {"train.parquet", "test.parquet", "schema.json"}
-    table, begun = container.load_table(tmp_path / "prepared")
+    table, begun = container.load_table(tmp_path / "prepared"), container.table_begun(tmp_path / "prepared")
     assert table.rows.num_rows == 400
     progress = json.loads(bucket.objects["workloads/team-a/runs/j/p/progress.json"])
     assert (progress["step"], progress["startTime"]) == ("Train", begun)
@@ -153,7 +153,7 @@ def test_data_step_leaves_all_that_the_next_ones_need(tmp_path: Path, monkeypatc
 
 def test_data_step_ends_a_run_that_would_only_repeat_a_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert data_step(tmp_path, monkeypatch, training.MemoryBucket()) == 0
-    digest = container.load_table(tmp_path / "prepared")[0].digest
+    digest = container.load_table(tmp_path / "prepared").digest
     bucket, known = training.MemoryBucket(), json.dumps([{"version": 7, "digest": "sha256:7", "dataDigest": digest}])
     assert data_step(tmp_path, monkeypatch, bucket, KNOWN=known) == 10
     outcome = json.loads(bucket.objects["workloads/team-a/runs/j/run.json"])

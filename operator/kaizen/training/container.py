@@ -14,34 +14,32 @@ import json
 import os
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kaizen.api.training_job import TrainingJobSpec
-from kaizen.registry import errors, layout
+from kaizen.core.times import timestamp
 from kaizen.training.access import Access, bucket_from_environment
 from kaizen.training.attempt import Attempt
 from kaizen.training.errors import DO_NOT_RETRY, Failure
 from kaizen.training.known import already_trained
 from kaizen.training.pod import end, end_when_told, explain
-from kaizen.training.progress import BucketProgress, LineProgress, Progress
+from kaizen.training.progress import BucketProgress, LineProgress, Progress, Told
 from kaizen.training.run_files import RunFiles
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-    from kaizen.registry.store import Bucket
     from kaizen.training.ingest import Table
     from kaizen.training.job import Prepared
     from kaizen.training.prepare import Rows
     from kaizen.training.split import Parts
-    from kaizen.training.trials import SearchProgress
 
-__all__ = ["load_table", "main", "save_table", "schema", "write_data"]
+__all__ = ["load_table", "main", "save_table", "schema", "table_begun", "write_data"]
 
 STEP = "Prepare"
 TABLE, RECORD = "table.arrow", "table.json"
@@ -50,29 +48,29 @@ TYPES = {"i": "Integer", "u": "Integer", "f": "Number", "b": "Boolean", "M": "Ti
 
 def main(environment: Mapping[str, str] = os.environ) -> int:
     """Put the data where the user's code reads them; returns the exit code, 10 where there is nothing to train any more."""
-    told, begun = _Told(), False
+    told, begun = Told(LineProgress(sys.stdout)), False
     try:
         attempt, directory = Attempt.from_environment(environment), Path(environment["KAIZEN_DATA_DIR"])
-        bucket = bucket_from_environment(environment)
+        run_files, at = RunFiles(bucket_from_environment(environment), attempt), timestamp(datetime.now(UTC))
         begun = True
-        if _is_done(bucket, attempt):
+        if run_files.is_done():
             print("an earlier attempt has finished this run", flush=True)
             return DO_NOT_RETRY
         if attempt.index == 0:
-            told.open(bucket, f"{layout.attempt(attempt.namespace, attempt.job, attempt.pod)}progress.json")
+            told.add(BucketProgress(run_files.progress, begun=at))
         told.step("Ingest", "starting")
         # Imported late: the first progress is written before pandas is loaded.
         from kaizen.training.spec import read_spec
 
         spec = read_spec(attempt.spec)
-        prepared = _prepared(spec, Access.from_environment(environment), told, RunFiles(bucket, attempt))
+        prepared = _prepared(spec, Access.from_environment(environment), told, run_files)
         if attempt.index == 0 and (same := already_trained(environment, prepared.table.digest)):
-            _conclude(bucket, attempt, same)
+            run_files.conclude({"alreadyTrained": dict(same)})
             told.step("Done", f"version {same['version']} was made of the same data by the same recipe")
             return DO_NOT_RETRY
         with _room():
             write_data(prepared.parts, spec, directory)
-            save_table(prepared.table, attempt.prepared or directory.parent / "prepared", told.begun)
+            save_table(prepared.table, attempt.prepared or directory.parent / "prepared", at)
         told.step("Train", spec.container.image if spec.container else "")
         return 0
     except Exception as problem:
@@ -123,20 +121,19 @@ def save_table(table: "Table", directory: Path, begun: str) -> None:
     (directory / RECORD).write_text(json.dumps(record, default=str), encoding="utf-8")
 
 
-def load_table(directory: Path) -> "tuple[Table, str]":
-    """The table that the data step read, and when it began.  Raises Failure."""
+def load_table(directory: Path) -> "Table":
+    """The table that the data step read.  Raises Failure."""
     import pyarrow as pa
 
     from kaizen.training.ingest import Table
     from kaizen.training.sources import SourceFile, SourceFiles
 
+    record = _record(directory)
     try:
-        record = json.loads((directory / RECORD).read_text(encoding="utf-8"))
         with pa.memory_map(str(directory / TABLE)) as mapped:
             rows = pa.ipc.open_file(mapped).read_all()
-    except (OSError, ValueError, pa.ArrowException) as problem:
-        message = f"what the data step prepared cannot be read: {' '.join(str(problem).split())[:300]}"
-        raise Failure(STEP, "PreparedDataMissing", message, retry=True) from problem
+    except (OSError, pa.ArrowException) as problem:
+        raise _unreadable(problem) from problem
     sources = tuple(
         SourceFiles(
             **{
@@ -149,42 +146,26 @@ def load_table(directory: Path) -> "tuple[Table, str]":
         )
         for source in record["sources"]
     )
-    return Table(rows, record["digest"], sources), record["begun"]
+    return Table(rows, record["digest"], sources)
 
 
-class _Told:
-    """Tells the log, and the bucket once that is known; remembers the step."""
+def table_begun(directory: Path) -> str:
+    """When the attempt began that read the table.  Raises Failure."""
+    begun: str = _record(directory)["begun"]
+    return begun
 
-    def __init__(self) -> None:
-        self._all: list[Progress] = [LineProgress(sys.stdout)]
-        self._bucket: BucketProgress | None = None
-        self.current = "Ingest"
-        self.begun = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
-    def open(self, bucket: "Bucket", key: str) -> None:
-        self._bucket = BucketProgress(lambda body: _write(bucket, key, body), begun=self.begun)
-        self._all.append(self._bucket)
+def _record(directory: Path) -> dict[str, Any]:
+    try:
+        record: dict[str, Any] = json.loads((directory / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as problem:
+        raise _unreadable(problem) from problem
+    return record
 
-    def step(self, name: str, message: str = "") -> None:
-        self.current = name if name not in ("Train", "Done") else self.current
-        for one in self._all:
-            one.step(name, message)
 
-    def metric(self, name: str, value: float, dataset: str) -> None:
-        for one in self._all:
-            one.metric(name, value, dataset)
-
-    def data(self, summary: Mapping[str, Any]) -> None:
-        for one in self._all:
-            one.data(summary)
-
-    def search(self, search: "SearchProgress") -> None:
-        for one in self._all:
-            one.search(search)
-
-    def close(self) -> None:
-        if self._bucket is not None:
-            self._bucket.close()
+def _unreadable(problem: Exception) -> Failure:
+    message = f"what the data step prepared cannot be read: {' '.join(str(problem).split())[:300]}"
+    return Failure(STEP, "PreparedDataMissing", message, retry=True)
 
 
 @contextmanager
@@ -221,28 +202,6 @@ def _table(rows: "Rows", target: str) -> "pa.Table":
 
 def _type(column: "pd.Series[Any]") -> str:
     return TYPES.get(column.dtype.kind, "Text")
-
-
-def _is_done(bucket: "Bucket", attempt: Attempt) -> bool:
-    try:
-        bucket.read(layout.run_outcome(attempt.namespace, attempt.job))
-    except errors.Missing:
-        return False
-    return True
-
-
-def _conclude(bucket: "Bucket", attempt: Attempt, same: Mapping[str, Any]) -> None:
-    """Name the version that this run would only make again, unless another attempt was first."""
-    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    outcome = {"format": 1, "pod": attempt.pod, "alreadyTrained": dict(same), "completionTime": now}
-    try:
-        bucket.create(layout.run_outcome(attempt.namespace, attempt.job), outcome)
-    except errors.Conflict:
-        print("another attempt was first", flush=True)
-
-
-def _write(bucket: "Bucket", key: str, body: bytes) -> None:
-    bucket.put(key, body, "application/json")
 
 
 if __name__ == "__main__":

@@ -55,7 +55,7 @@ class Result:
     @property
     def gates_passed(self) -> bool:
         """Nothing that is required speaks against serving it."""
-        return not any(gate.passed is False and gate.required for gate in self.gates)
+        return not any(gate.blocks for gate in self.gates)
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,7 +22,7 @@ from kaizen.training.attempt import Attempt
 from kaizen.training.environment import Meter, describe, run_document, trial_points
 from kaizen.training.errors import Failure
 from kaizen.training.known import already_trained
-from kaizen.training.progress import STEPS, BucketProgress, LineProgress, Progress
+from kaizen.training.progress import BucketProgress, LineProgress, Told
 from kaizen.training.run_files import RunFiles
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from kaizen.training.job import Prepared, Result, Surroundings
     from kaizen.training.study_server import Address
     from kaizen.training.tracking import Tracker
-    from kaizen.training.trials import SearchProgress
     from kaizen.training.tuning import Selection
 
 __all__ = ["end", "end_when_told", "explain", "main", "say"]
@@ -39,12 +38,11 @@ __all__ = ["end", "end_when_told", "explain", "main", "say"]
 TERMINATION_LOG = Path("/dev/termination-log")
 LONGEST_MESSAGE = 2000
 """Kubernetes keeps 4096 bytes of a termination message; a JSON escape may take six."""
-UPLOADS = 8
 
 
 def main(environment: Mapping[str, str] = os.environ) -> int:
     """Run the attempt; returns the exit code."""
-    told: _Told | None = None
+    told: Told | None = None
     attempt: Attempt | None = None
     try:
         meter = Meter()
@@ -58,7 +56,7 @@ def main(environment: Mapping[str, str] = os.environ) -> int:
         if attempt.index and attempt.trained is not None:
             lines.step("Done", "the Pod of rank 0 judges the model")
             return 0
-        told = _Told(lines)
+        told = Told(lines)
         told.step("Ingest", "starting")
         if attempt.index:
             return _work(attempt, environment, told)
@@ -116,40 +114,6 @@ def end_when_told() -> None:
     signal.signal(signal.SIGTERM, ended)
 
 
-class _Told:
-    """Tells the log, and whoever is added, and knows the step."""
-
-    def __init__(self, lines: LineProgress) -> None:
-        self._all: list[Progress] = [lines]
-        self._bucket: BucketProgress | None = None
-        self.current = "Ingest"
-
-    def add(self, bucket: BucketProgress) -> None:
-        self._bucket = bucket
-        self._all.append(bucket)
-
-    def step(self, name: str, message: str = "") -> None:
-        self.current = name if name in STEPS else self.current
-        for one in self._all:
-            one.step(name, message)
-
-    def metric(self, name: str, value: float, dataset: str) -> None:
-        for one in self._all:
-            one.metric(name, value, dataset)
-
-    def data(self, summary: Mapping[str, Any]) -> None:
-        for one in self._all:
-            one.data(summary)
-
-    def search(self, progress: "SearchProgress") -> None:
-        for one in self._all:
-            one.search(progress)
-
-    def close(self, step: str | None = None) -> None:
-        if self._bucket is not None:
-            self._bucket.close(step)
-
-
 @dataclass(frozen=True)
 class _Here:
     """Everything that an attempt has at hand."""
@@ -158,7 +122,7 @@ class _Here:
     files: RunFiles
     environment: Mapping[str, str]
     meter: Meter
-    told: _Told
+    told: Told
 
 
 def _run(here: _Here) -> None:
@@ -220,7 +184,7 @@ def _trained(here: _Here, spec: "TrainingJobSpec", around: "Surroundings", scrat
     if attempt.prepared is not None:
         from kaizen.training.container import load_table
 
-        table = load_table(attempt.prepared)[0]
+        table = load_table(attempt.prepared)
     if attempt.trained is None:
         choice = chosen(spec, around.access, scratch)
     prepared = prepare_run(spec, around, scratch, table)
@@ -244,12 +208,12 @@ def _begun(attempt: Attempt) -> str | None:
     """When the data step of a container's run began; None elsewhere."""
     if attempt.prepared is None:
         return None
-    from kaizen.training.container import load_table
+    from kaizen.training.container import table_begun
 
-    return load_table(attempt.prepared)[1]
+    return table_begun(attempt.prepared)
 
 
-def _work(attempt: Attempt, environment: Mapping[str, str], told: _Told) -> int:
+def _work(attempt: Attempt, environment: Mapping[str, str], told: Told) -> int:
     """A further Pod of a search: trials, until index 0 says that there are no more."""
     from kaizen.training.job import Surroundings, chosen, prepare_run
     from kaizen.training.spec import read_spec

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TextIO
 if TYPE_CHECKING:
     from kaizen.training.trials import SearchProgress
 
-__all__ = ["STEPS", "BucketProgress", "LineProgress", "Progress", "TerminalProgress", "for_stream"]
+__all__ = ["STEPS", "BucketProgress", "LineProgress", "Progress", "TerminalProgress", "Told", "for_stream"]
 
 STEPS = (
     "Ingest", "Validate", "Prepare", "Split", "Tuning", "Train", "Fit", "Evaluate", "Gates", "Refit", "Explain", "Package",
@@ -184,6 +184,46 @@ class BucketProgress:
                     self._changed = True
             with self._condition:
                 self._condition.wait_for(lambda: self._closed, timeout=self._every)
+
+
+class Told:
+    """Tells the log, and the bucket once that is known, and knows the step."""
+
+    def __init__(self, lines: LineProgress) -> None:
+        self._all: list[Progress] = [lines]
+        self._bucket: BucketProgress | None = None
+        self.current = "Ingest"
+
+    def add(self, bucket: BucketProgress) -> None:
+        """Tell this one too, from now on."""
+        self._bucket = bucket
+        self._all.append(bucket)
+
+    def step(self, name: str, message: str = "") -> None:
+        """See Progress."""
+        self.current = name if name in STEPS else self.current
+        for one in self._all:
+            one.step(name, message)
+
+    def metric(self, name: str, value: float, dataset: str) -> None:
+        """See Progress."""
+        for one in self._all:
+            one.metric(name, value, dataset)
+
+    def data(self, summary: Mapping[str, Any]) -> None:
+        """See Progress."""
+        for one in self._all:
+            one.data(summary)
+
+    def search(self, progress: "SearchProgress") -> None:
+        """See Progress."""
+        for one in self._all:
+            one.search(progress)
+
+    def close(self, step: str | None = None) -> None:
+        """See BucketProgress."""
+        if self._bucket is not None:
+            self._bucket.close(step)
 
 
 def tuned(progress: "SearchProgress") -> str:

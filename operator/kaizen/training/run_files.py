@@ -3,12 +3,13 @@
 import hashlib
 import json
 import sys
-import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kaizen.core.times import timestamp
 from kaizen.registry import errors, files, layout
 from kaizen.training.attempt import Attempt
 from kaizen.training.errors import Failure
@@ -86,7 +87,7 @@ class RunFiles:
 
     def conclude(self, found: Mapping[str, Any]) -> None:
         """Name this attempt as the one that counts, unless another one was first.  Raises BucketError."""
-        outcome = {**found, "format": 1, "pod": self._attempt.pod, "completionTime": _now()}
+        outcome = {**found, "format": 1, "pod": self._attempt.pod, "completionTime": timestamp(datetime.now(UTC))}
         try:
             self._bucket.create(self._outcome, outcome)
         except errors.Conflict:
@@ -119,7 +120,7 @@ class RunFiles:
         prepared, data = result.prepared, result.spec.data
         prefix = layout.dataset(self._attempt.namespace, prepared.table.digest)
         uri = f"s3://{self._bucket.settings.name}/{self._bucket.settings.key(prefix)}"
-        about = About(f"{result.spec.model}-data", uri, self._attempt.namespace, _now())
+        about = About(f"{result.spec.model}-data", uri, self._attempt.namespace, timestamp(datetime.now(UTC)))
         directory = result.directory.parent / "dataset"
         directory.mkdir(exist_ok=True)
         for name in write_dataset(directory, prepared.table, prepared.statistics, data, about):
@@ -143,7 +144,3 @@ class _Study:
             return self._bucket.get(self._key)[0]
         except errors.Missing:
             return None
-
-
-def _now() -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
