@@ -22,6 +22,7 @@ from kaizen.registry.errors import Unreachable
 from kaizen.training import formats, sources, web
 from kaizen.training import ingest as ingest_module
 from kaizen.training.access import Access
+from kaizen.training.environment import limits
 from kaizen.training.errors import Failure
 from kaizen.training.ingest import Table, ingest
 from kaizen.training.prepare import prepare
@@ -456,20 +457,18 @@ def test_the_disk_is_full_of_what_a_query_sorts(tmp_path: Path, problem: duckdb.
 LIMITS: dict[str, tuple[dict[str, str], int | None]] = {
     "version 2": ({"memory.max": "1073741824\n"}, 1 << 30),
     "version 2 without a limit": ({"memory.max": "max\n"}, None),
-    "version 1": ({"memory.limit_in_bytes": "1073741824\n"}, 1 << 30),
-    "version 1 without a limit": ({"memory.limit_in_bytes": "9223372036854771712\n"}, None),
+    "version 1": ({"memory/memory.limit_in_bytes": "1073741824\n"}, 1 << 30),
+    "version 1 without a limit": ({"memory/memory.limit_in_bytes": "9223372036854771712\n"}, None),
     "neither": ({}, None),
 }
 
 
 @pytest.mark.parametrize(("files", "limit"), LIMITS.values(), ids=LIMITS)
-def test_memory_of_the_container(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str], limit: int | None
-) -> None:
+def test_memory_of_the_container(tmp_path: Path, files: dict[str, str], limit: int | None) -> None:
     for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
-    monkeypatch.setattr(ingest_module, "CGROUP_LIMITS", (tmp_path / "memory.max", tmp_path / "memory.limit_in_bytes"))
-    assert ingest_module._memory_limit() == limit
+    assert limits(tmp_path)[0] == limit
 
 
 def test_a_query_aggregates_what_does_not_fit_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -479,7 +478,7 @@ def test_a_query_aggregates_what_does_not_fit_in_memory(tmp_path: Path, monkeypa
         values = {"t": pa.array(np.arange(1_000_000) // 2500 * 3600, pa.timestamp("s")), "x": pa.array(random.random(1_000_000))}
         training.write(pa.table(values), tmp_path / "lake" / f"{part}.parquet")
     (tmp_path / "memory.max").write_text(str(100 << 20))
-    monkeypatch.setattr(ingest_module, "CGROUP_LIMITS", (tmp_path / "memory.max",))
+    monkeypatch.setattr(ingest_module, "CGROUP", tmp_path)
     query = "SELECT t, avg(x) AS mean, count(*) % 2 = 0 AS late FROM rows GROUP BY t"
     found = read(tmp_path / "lake", query=query, timestamp="t", keys=[], target="late")
     assert found.rows.num_rows == 400

@@ -18,7 +18,7 @@ from typing import Any
 
 from kaizen import __version__
 
-__all__ = ["PACKAGES", "Meter", "Usage", "code_digest", "describe", "limits", "run_document", "trial_points"]
+__all__ = ["CGROUP", "PACKAGES", "Meter", "Usage", "code_digest", "describe", "limits", "run_document", "trial_points"]
 
 PACKAGES = (
     "cmaes", "duckdb", "fairlearn", "lightgbm", "numpy", "optuna", "pandas", "pyarrow", "scikit-learn", "scipy", "shap", "skops",

@@ -19,6 +19,7 @@ import pyarrow as pa
 from kaizen.api.training_data import Data
 from kaizen.api.training_gates import Gate
 from kaizen.training.access import Access
+from kaizen.training.environment import CGROUP, limits
 from kaizen.training.errors import Failure, nearest
 from kaizen.training.formats import check_headers, check_parquet, encoding_problem, reader
 from kaizen.training.sources import SourceFile, SourceFiles, collect, no_space
@@ -28,10 +29,6 @@ __all__ = ["Query", "Table", "ingest", "open_query", "quoted"]
 STEP = "Ingest"
 MEMORY_SHARE = 0.5
 """Of the container's limit; the rest is for the table itself and the model."""
-CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
-"""Of cgroup v2 and v1."""
-UNLIMITED_BYTES = 1 << 60
-"""Version 1 has no other word for no limit than a number of about this size."""
 SHOWN, CARETS = re.compile(r"LINE (\d+): (.*)"), re.compile(r"\^+")
 
 
@@ -104,7 +101,7 @@ def quoted(name: str) -> str:
 def _confine(connection: duckdb.DuckDBPyConnection, scratch: Path, collected: tuple[SourceFiles, ...]) -> None:
     spill = scratch / "spill"
     readable = [str(file.path) for files in collected for file in files.files]
-    limit = _memory_limit()
+    limit, _ = limits(CGROUP)
     if limit is not None:
         connection.execute(f"SET memory_limit = '{int(limit * MEMORY_SHARE) // 2**20}MiB'")
     connection.execute(f"SET threads = {len(os.sched_getaffinity(0))}")
@@ -191,17 +188,6 @@ def _digest(data: Data, collected: tuple[SourceFiles, ...]) -> str:
         for sha256 in sorted(file.sha256 for file in files.files):
             digest.update(f"\n{files.source} {sha256}".encode())
     return f"sha256:{digest.hexdigest()}"
-
-
-def _memory_limit() -> int | None:
-    """Bytes that this container may use; None when there is no limit."""
-    for path in CGROUP_LIMITS:
-        try:
-            text = path.read_text().strip()
-        except OSError:
-            continue
-        return int(text) if text.isdigit() and int(text) < UNLIMITED_BYTES else None
-    return None
 
 
 def _place(problem: Exception, query: str) -> str:

@@ -217,6 +217,7 @@ class _Run:
         progress.step("Package")
         description = {
             **self._description(choice, prepared, learned, made),
+            "codeDigest": code,
             "metrics": [metric.to_json() for metric in metrics],
             "gates": [gate.to_json() for gate in gates],
             "importance": explanation.to_json(MOST_IMPORTANCES)["importance"],
@@ -305,7 +306,6 @@ class _Run:
             "task": spec.task,
             "trainedUntil": made.rows.trained_until,
             "dataDigest": prepared.table.digest,
-            "codeDigest": code_digest(more=_own_code(spec, choice)),
             "recipe": spec.model_dump(mode="json", by_alias=True, exclude_defaults=True),
             "parameters": parameters,
             "estimator": {"name": name, "parameters": {**parameters, **learned.fitted.frozen}},

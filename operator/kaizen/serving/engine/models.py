@@ -192,12 +192,19 @@ class Calibrated:
     curves: list[dict[str, Any]]
     """Sigmoid: {a, b}; isotonic: {x, y}."""
 
+    def __post_init__(self) -> None:
+        # Lists would be made into arrays by every row.
+        self._curves = [
+            curve if "a" in curve else {name: np.array(value, dtype=np.float64) for name, value in curve.items()}
+            for curve in self.curves
+        ]
+
     def row(self, values: list[Any]) -> tuple[int, list[float]]:
         scores = self.of.row(values)[1]
         if self.column is not None:
-            second = _clamped(_calibrated(self.curves[0], scores[self.column]))
+            second = _clamped(_calibrated(self._curves[0], scores[self.column]))
             return (1 if second > 1.0 - second else 0), [1.0 - second, second]
-        made = [_calibrated(curve, score) for curve, score in zip(self.curves, scores, strict=True)]
+        made = [_calibrated(curve, score) for curve, score in zip(self._curves, scores, strict=True)]
         total = sum(made)
         shares = [one / total if total else 1.0 / len(made) for one in made]
         return shares.index(max(shares)), [_clamped(share) for share in shares]
@@ -205,18 +212,13 @@ class Calibrated:
     def batch(self, matrix: Matrix) -> tuple[Indices, Matrix]:
         _, scores = self.of.batch(matrix)
         if self.column is not None:
-            second = np.array([_clamped(_calibrated(self.curves[0], score)) for score in scores[:, self.column].tolist()])
+            second = _cut(_all_calibrated(self._curves[0], scores[:, self.column]))
             shares = np.column_stack([1.0 - second, second])
             return shares.argmax(axis=1), shares
-        made = np.column_stack(
-            [
-                [_calibrated(curve, score) for score in column]
-                for curve, column in zip(self.curves, scores.T.tolist(), strict=True)
-            ]
-        )
+        made = np.column_stack([_all_calibrated(curve, column) for curve, column in zip(self._curves, scores.T, strict=True)])
         totals = made.sum(axis=1, keepdims=True)
         shares = np.divide(made, totals, out=np.full_like(made, 1.0 / made.shape[1]), where=totals != 0)
-        return shares.argmax(axis=1), np.where((shares > 1.0) & (shares <= 1.0 + _EXCESS), 1.0, shares)
+        return shares.argmax(axis=1), _cut(shares)
 
 
 _EXCESS = 1e-5
@@ -227,10 +229,21 @@ def _clamped(probability: float) -> float:
     return 1.0 if 1.0 < probability <= 1.0 + _EXCESS else probability
 
 
+def _cut(shares: Matrix) -> Matrix:
+    return np.where((shares > 1.0) & (shares <= 1.0 + _EXCESS), 1.0, shares)
+
+
 def _calibrated(curve: Mapping[str, Any], score: float) -> float:
     if "a" not in curve:
         return float(np.interp(score, curve["x"], curve["y"]))
     return one_answer("Logistic", [-(curve["a"] * score + curve["b"])])[1][1]
+
+
+def _all_calibrated(curve: Mapping[str, Any], scores: Matrix) -> Matrix:
+    """The same of many scores (rows,)."""
+    if "a" not in curve:
+        return np.asarray(np.interp(scores, curve["x"], curve["y"]), dtype=np.float64)
+    return answers("Logistic", -(curve["a"] * scores[:, None] + curve["b"]))[1][:, 1]
 
 
 MODELS: Mapping[str, type[Any]] = {kind.__name__: kind for kind in (Boosting, Forest, Linear)}
