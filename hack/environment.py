@@ -14,7 +14,7 @@ _LOCKS = {
     "server-sklearn": "images/server/requirements-sklearn.txt",
 }
 """Extra of pyproject.toml → the file with its pinned requirements; all agree with the first, which has everything."""
-_NOT_SERVED = ("annotated-types", "pydantic", "pydantic-core", "pyyaml", "typing-extensions", "typing-inspection")
+_NOT_SERVED = ("annotated-types", "pydantic", "pydantic-core", "pyyaml", "typing-inspection")
 _LEFT_OUT = {"server": (*_NOT_SERVED, "packaging", "scipy"), "server-sklearn": _NOT_SERVED}
 """By extra, what is not installed although something names it: the command's packages are not imported by `kaizen serve`,
 and of Treelite the compiled engine loads the native library alone, which needs no other package."""
