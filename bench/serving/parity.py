@@ -20,7 +20,7 @@ import pandas as pd
 
 from kaizen.api.training_job import Estimator
 from kaizen.serving.engine import parity, runtime
-from kaizen.training import estimators
+from kaizen.training.models import estimators
 
 NUMBERS = ["hour", "distance", "month", "temp", "dewp", "humid", "wind_speed", "wind_gust", "precip", "pressure", "visib"]
 CATEGORIES = ["carrier", "origin", "dest", "tailnum"]

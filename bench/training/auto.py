@@ -1,6 +1,6 @@
 """Estimator Auto against histogram boosting with its defaults, on the test part of five datasets.
 
-    PYTHONPATH=operator:. python bench/training/auto.py [--seconds 60] [--trials 40]
+    PYTHONPATH=operator:. python bench/training/search/auto.py [--seconds 60] [--trials 40]
 
 Four are bundled with scikit-learn, split by hash; the flights of January to March 2013 are split by time.  Both are fitted on
 the same training rows and judged once on the same test rows, by the objective that Auto searched by (less is better).
@@ -21,14 +21,14 @@ from sklearn import datasets
 
 from kaizen.api.training_job import Estimator
 from kaizen.api.training_search import Search
-from kaizen.training.auto import AutoChoice
-from kaizen.training.estimators import Choice, choose
-from kaizen.training.evaluate import score
-from kaizen.training.fit import fit, freeze, outputs
-from kaizen.training.prepare import prepare
+from kaizen.training.data.prepare import prepare
+from kaizen.training.data.split import Parts, split
+from kaizen.training.judge.evaluate import score
+from kaizen.training.models.estimators import Choice, choose
+from kaizen.training.models.fit import fit, freeze, outputs
+from kaizen.training.search.auto import AutoChoice
+from kaizen.training.search.tuning import tune
 from kaizen.training.spec import read_job, read_spec
-from kaizen.training.split import Parts, split
-from kaizen.training.tuning import tune
 
 BUNDLED = {
     "breast_cancer": ("Classification", datasets.load_breast_cancer),

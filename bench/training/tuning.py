@@ -1,6 +1,6 @@
 """Forty trials of histogram boosting with two workers, against the same forty in a plain Optuna script with two processes.
 
-    PYTHONPATH=operator:. python bench/training/tuning.py [--trials 40]
+    PYTHONPATH=operator:. python bench/training/search/tuning.py [--trials 40]
 
 The data are the flights of January to March 2013.  Ours are the processes that two Pods run: index 0 with the study behind the
 gRPC proxy and saved after each trial, and a worker.  The plain script shares a SQLite file, gets the same parameters, folds
@@ -48,10 +48,10 @@ def rows_and_choice(directory: Path) -> tuple[Any, Any, Any]:
     """Training rows, how they are cut, and what is tuned."""
     import duckdb
 
-    from kaizen.training.estimators import choose
-    from kaizen.training.prepare import prepare
+    from kaizen.training.data.prepare import prepare
+    from kaizen.training.data.split import split
+    from kaizen.training.models.estimators import choose
     from kaizen.training.spec import read_job
-    from kaizen.training.split import split
 
     spec = read_job(Path("examples/flights/job-local.yaml"))
     with duckdb.connect() as connection:
@@ -65,9 +65,9 @@ def rows_and_choice(directory: Path) -> tuple[Any, Any, Any]:
 def ours(directory: Path, index: int, port: int, trials: int) -> None:
     """One of our two processes."""
     from kaizen.api.training_search import Search
-    from kaizen.training.study_server import Address
-    from kaizen.training.tuning import tune
-    from kaizen.training.worker import work
+    from kaizen.training.search.study_server import Address
+    from kaizen.training.search.tuning import tune
+    from kaizen.training.search.worker import work
 
     search = Search.model_validate({"trials": trials, "parallelism": 2, "pruner": "None", "space": SPACE})
     train, data, choice = rows_and_choice(directory)
@@ -86,7 +86,7 @@ def plain(directory: Path) -> None:
     from sklearn.metrics import log_loss
     from threadpoolctl import threadpool_limits
 
-    from kaizen.training.split import folds
+    from kaizen.training.data.split import folds
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     train, data, choice = rows_and_choice(directory)

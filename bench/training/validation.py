@@ -47,9 +47,9 @@ def table(rows: int) -> Any:
 def kaizen(data: Any) -> None:
     """What a run does before it prepares, with the schema of a serving version to hold the data against."""
     from kaizen.api.training_data import Data
-    from kaizen.training.schema import freeze
-    from kaizen.training.statistics import summarise
-    from kaizen.training.validate import validate
+    from kaizen.training.data.schema import freeze
+    from kaizen.training.data.statistics import summarise
+    from kaizen.training.data.validate import validate
 
     spec = {"sources": [{"name": "rows", "uri": "s3://lake/rows/"}], "target": "late", "timestamp": "time", "keys": ["key"]}
     expectations = [{"column": "float0", "minimum": -9, "maximum": 9}, {"column": "text5", "allowed": ["word-0", "word-1"]}]

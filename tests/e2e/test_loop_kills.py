@@ -45,7 +45,7 @@ from kaizen.registry import layout, manifest
 from kaizen.registry.errors import Unreachable
 from kaizen.training import job
 from kaizen.training.access import Access
-from kaizen.training.gates import Champion
+from kaizen.training.judge.gates import Champion
 from kaizen.training.spec import read_spec
 from tests.support import chaos, service_stories, traffic, training
 from tests.support.cluster import Cluster, Object

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from kaizen.training import tuning
+from kaizen.training.data.prepare import prepare
 from kaizen.training.errors import Failure
-from kaizen.training.estimators import choose
-from kaizen.training.prepare import prepare
-from kaizen.training.study import Ledger, backup, open_storage
-from kaizen.training.trials import fingerprint, goal
+from kaizen.training.models.estimators import choose
+from kaizen.training.search import tuning
+from kaizen.training.search.study import Ledger, backup, open_storage
+from kaizen.training.search.trials import fingerprint, goal
 from tests.support import training
 from tests.support.searching import TRIALS, FileStore, ended, search
 from tests.support.wait import until
@@ -111,7 +111,7 @@ def test_a_backup_holds_what_was_written_and_a_broken_one_is_no_obstacle(
 
 
 def test_the_trial_of_a_worker_that_stays_away_is_run_by_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from kaizen.training.study_server import Address
+    from kaizen.training.search.study_server import Address
 
     monkeypatch.setattr(tuning, "SILENT_SECONDS", 0.5)
     spec = training.spec("x")
@@ -132,7 +132,7 @@ def test_the_trial_of_a_worker_that_stays_away_is_run_by_another(tmp_path: Path,
 
 
 def test_the_door_is_closed_to_other_jobs_and_other_files(tmp_path: Path) -> None:
-    from kaizen.training.study_server import Address, Proxy, Replaced, Server
+    from kaizen.training.search.study_server import Address, Proxy, Replaced, Server
 
     port = free_port()
     storage = open_storage(tmp_path / "study.sqlite", FileStore(tmp_path / "none"))

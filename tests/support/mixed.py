@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from kaizen.training.prepare import Rows
+from kaizen.training.data.prepare import Rows
 
 WORDS = ("red", "blue", "quick", "lazy", "fox", "dog", "tree", "lamp")
 

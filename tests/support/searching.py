@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from kaizen.api.training_search import Search
-from kaizen.training.estimators import choose
-from kaizen.training.prepare import prepare
-from kaizen.training.tuning import tune
+from kaizen.training.data.prepare import prepare
+from kaizen.training.models.estimators import choose
+from kaizen.training.search.tuning import tune
 from tests.support import training
 
 TRIALS = 14
@@ -70,8 +70,8 @@ def ended(path: Path) -> dict[tuple[int, int], float | None]:
 
 def main(directory: Path, index: int, port: int) -> None:
     """Take part."""
-    from kaizen.training.study_server import Address
-    from kaizen.training.worker import work
+    from kaizen.training.search.study_server import Address
+    from kaizen.training.search.worker import work
 
     logging.basicConfig(level=logging.INFO)
     parameters = {"name": "HistGradientBoostingClassifier", "parameters": {"max_iter": 120}}

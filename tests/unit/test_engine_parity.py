@@ -163,7 +163,7 @@ def test_trees_of_an_earlier_attempt_do_not_stay(tmp_path: Path) -> None:
 
 def test_dates_travel_as_texts_and_are_answered_by_scikit_learn(tmp_path: Path) -> None:
     from kaizen.api.training_job import Estimator
-    from kaizen.training.estimators import choose
+    from kaizen.training.models.estimators import choose
 
     days = pd.Series(pd.date_range("2026-01-01", periods=80, freq="7h"), dtype="datetime64[us]")
     frame = pd.DataFrame({"day": days, "n": np.arange(80.0)})

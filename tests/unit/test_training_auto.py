@@ -7,15 +7,15 @@ import pytest
 
 from kaizen.api.training_job import Estimator
 from kaizen.api.training_search import Search
-from kaizen.training import auto, stacking
-from kaizen.training.auto import AutoChoice, choose_auto
+from kaizen.training.data.prepare import prepare
 from kaizen.training.errors import Failure
-from kaizen.training.estimators import choose
-from kaizen.training.fit import fit, freeze, outputs
-from kaizen.training.prepare import prepare
-from kaizen.training.stacking import StackedChoice
-from kaizen.training.trials import Goal, Judge
-from kaizen.training.tuning import Selection, tune
+from kaizen.training.models.estimators import choose
+from kaizen.training.models.fit import fit, freeze, outputs
+from kaizen.training.search import auto, stacking
+from kaizen.training.search.auto import AutoChoice, choose_auto
+from kaizen.training.search.stacking import StackedChoice
+from kaizen.training.search.trials import Goal, Judge
+from kaizen.training.search.tuning import Selection, tune
 from tests.support import training
 
 TASKS = [("Classification", "late", "delay"), ("Regression", "delay", "late")]

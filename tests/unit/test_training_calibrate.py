@@ -15,10 +15,10 @@ from sklearn.preprocessing import StandardScaler
 
 from kaizen.api.training_job import Decision
 from kaizen.serving.engine.sklearn import trusted
-from kaizen.training.calibrate import calibrate, wrap
-from kaizen.training.decision import decide, with_threshold
 from kaizen.training.errors import Failure
-from kaizen.training.out_of_fold import OutOfFold
+from kaizen.training.models.calibrate import calibrate, wrap
+from kaizen.training.models.decision import decide, with_threshold
+from kaizen.training.models.out_of_fold import OutOfFold
 
 CLASSES = [False, True]
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import yaml
 
-from kaizen.training.card import model_card
+from kaizen.training.report.card import model_card
 
 INPUTS = [{"name": "distance", "datatype": "FP64", "nullable": True}, {"name": "carrier", "datatype": "BYTES", "nullable": False}]
 SECTIONS = [

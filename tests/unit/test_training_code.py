@@ -7,11 +7,11 @@ import pytest
 
 from kaizen.api.training_job import Code
 from kaizen.training.access import Access
-from kaizen.training.code import CodeChoice, load
-from kaizen.training.code_source import CodeFile, obtain
 from kaizen.training.errors import Failure
-from kaizen.training.estimators import Choice
-from kaizen.training.fit import fit, freeze, outputs
+from kaizen.training.models.code import CodeChoice, load
+from kaizen.training.models.code_source import CodeFile, obtain
+from kaizen.training.models.estimators import Choice
+from kaizen.training.models.fit import fit, freeze, outputs
 from tests.support import mixed, training
 from tests.unit.test_training_estimators import data
 

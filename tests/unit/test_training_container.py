@@ -12,12 +12,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from kaizen.training import access, container
+from kaizen.training.data.ingest import ingest
+from kaizen.training.data.prepare import prepare
+from kaizen.training.data.split import Parts, split
 from kaizen.training.errors import Failure
-from kaizen.training.ingest import ingest
 from kaizen.training.known import already_trained
-from kaizen.training.prepare import prepare
 from kaizen.training.spec import LocalSpec
-from kaizen.training.split import Parts, split
 from kaizen.training.trained import Point, read_metrics, read_model
 from tests.support import training
 

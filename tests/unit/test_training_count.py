@@ -16,9 +16,9 @@ from kaizen.registry.errors import Refused
 from kaizen.training import access
 from kaizen.training.access import Access
 from kaizen.training.count import Count, count, main, microseconds
+from kaizen.training.data.ingest import ingest
+from kaizen.training.data.prepare import Rows, iso, prepare
 from kaizen.training.errors import DO_NOT_RETRY, Failure
-from kaizen.training.ingest import ingest
-from kaizen.training.prepare import Rows, iso, prepare
 from tests.support import training
 
 ACCESS = Access(None)

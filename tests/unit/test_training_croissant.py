@@ -9,10 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from kaizen.training.access import Access
-from kaizen.training.croissant import About
-from kaizen.training.dataset import write_dataset
-from kaizen.training.ingest import Table, ingest
-from kaizen.training.statistics import Statistics, summarise
+from kaizen.training.data.croissant import About
+from kaizen.training.data.dataset import write_dataset
+from kaizen.training.data.ingest import Table, ingest
+from kaizen.training.data.statistics import Statistics, summarise
 from tests.support import training
 
 REQUIRED = {

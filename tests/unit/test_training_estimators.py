@@ -11,10 +11,10 @@ from sklearn.utils import all_estimators
 
 from kaizen.api.training_data import Data
 from kaizen.api.training_job import Estimator
-from kaizen.training.catalogue import CATALOGUE, NOT_OFFERED, Task
 from kaizen.training.errors import Failure
-from kaizen.training.estimators import NamedChoice, choose
-from kaizen.training.fit import fit, freeze, outputs
+from kaizen.training.models.catalogue import CATALOGUE, NOT_OFFERED, Task
+from kaizen.training.models.estimators import NamedChoice, choose
+from kaizen.training.models.fit import fit, freeze, outputs
 from tests.support import mixed
 
 NEEDED: dict[str, dict[str, Any]] = {
@@ -283,7 +283,7 @@ def test_penalties_are_chosen_on_our_folds() -> None:
 
     Watched.__module__, Watched.__name__ = "sklearn.linear_model", "LassoCV"
     made["model"].__class__ = Watched
-    from kaizen.training import fit as module
+    from kaizen.training.models import fit as module
 
     module._fit(made, table)
     folds, after = seen
@@ -295,8 +295,8 @@ def test_a_plain_job_does_not_pay_for_what_it_does_not_use() -> None:
     program = (
         "import sys\n"
         "from kaizen.api.training_job import Estimator\n"
-        "from kaizen.training.estimators import choose\n"
-        "import kaizen.training.fit\n"
+        "from kaizen.training.models.estimators import choose\n"
+        "import kaizen.training.models.fit\n"
         "choose(Estimator(name='Ridge'), 'Regression')\n"
         "print(*sorted({'lightgbm', 'xgboost', 'sklearn.ensemble', 'sklearn.neural_network', 'sklearn.cluster', 'dulwich'}"
         " & set(sys.modules)))"

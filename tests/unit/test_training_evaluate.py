@@ -10,15 +10,15 @@ from hypothesis import strategies as st
 from sklearn import metrics
 
 from kaizen.api.metrics import CLASSIFICATION_METRICS, REGRESSION_METRICS
+from kaizen.training.data.prepare import prepare
+from kaizen.training.data.split import Parts, split
 from kaizen.training.errors import Failure
-from kaizen.training.estimators import choose
-from kaizen.training.evaluate import Metric, as_metrics, baseline, figures, regression, require, score
-from kaizen.training.fit import fit, outputs
-from kaizen.training.measures import undefined
-from kaizen.training.outcome import Outcome
-from kaizen.training.prepare import prepare
-from kaizen.training.refit import refit
-from kaizen.training.split import Parts, split
+from kaizen.training.judge.evaluate import Metric, as_metrics, baseline, figures, regression, require, score
+from kaizen.training.judge.measures import undefined
+from kaizen.training.judge.outcome import Outcome
+from kaizen.training.models.estimators import choose
+from kaizen.training.models.fit import fit, outputs
+from kaizen.training.models.refit import refit
 from tests.support import training
 
 

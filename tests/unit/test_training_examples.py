@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from hack.paths import REPOSITORY
-from kaizen.training.evaluate import classification
+from kaizen.training.judge.evaluate import classification
 from kaizen.training.spec import read_job
 
 FLIGHTS = REPOSITORY / "examples" / "flights"

@@ -22,9 +22,9 @@ from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder
 
-from kaizen.training.explain import MISSING, explain
-from kaizen.training.fit import outputs
-from kaizen.training.prepare import Rows
+from kaizen.training.data.prepare import Rows
+from kaizen.training.models.fit import outputs
+from kaizen.training.report.explain import MISSING, explain
 
 NUMBERS, CATEGORIES = ["signal", "noise", "gaps"], ["carrier"]
 
@@ -234,8 +234,8 @@ def test_shap_of_very_many_columns_is_permutation_importance() -> None:
 
 
 def test_the_one_column_of_very_many_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kaizen.training.explain.MOST_COLUMNS", 10)
-    monkeypatch.setattr("kaizen.training.explain.BLOCKS", 8)
+    monkeypatch.setattr("kaizen.training.report.explain.MOST_COLUMNS", 10)
+    monkeypatch.setattr("kaizen.training.report.explain.BLOCKS", 8)
     frame = pd.DataFrame(np.random.default_rng(0).normal(size=(60, 50)), columns=[f"c{place}" for place in range(50)])
     target = 5 * frame["c37"].to_numpy()
     model = LinearRegression().fit(frame, target)

@@ -9,9 +9,9 @@ import pytest
 
 from kaizen.api.metrics import FAIRNESS_METRICS
 from kaizen.api.training_gates import Gate
-from kaizen.training.gates import GateResult, Judged, judge
-from kaizen.training.prepare import Rows
-from kaizen.training.split import Parts
+from kaizen.training.data.prepare import Rows
+from kaizen.training.data.split import Parts
+from kaizen.training.judge.gates import GateResult, Judged, judge
 from tests.support import training
 
 EVEN = {"A": 0.3, "B": 0.3, "C": 0.3}

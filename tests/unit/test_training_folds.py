@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kaizen.api.training_data import Data
+from kaizen.training.data.prepare import Rows
+from kaizen.training.data.split import Fold, Parts, also_held_out, folds, hold_out, implied_folds, split
 from kaizen.training.errors import Failure
-from kaizen.training.prepare import Rows
-from kaizen.training.split import Fold, Parts, also_held_out, folds, hold_out, implied_folds, split
 
 Numbers = npt.NDArray[np.int64]
 

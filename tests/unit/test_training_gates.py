@@ -11,13 +11,13 @@ import pytest
 
 from kaizen.api.training_gates import Gate
 from kaizen.serving.engine.compile import Compiled, compile_pipeline, save
+from kaizen.training.data.prepare import prepare
+from kaizen.training.data.split import Parts, split
 from kaizen.training.errors import Failure
-from kaizen.training.estimators import choose
-from kaizen.training.fit import fit, outputs
-from kaizen.training.gates import Champion, GateResult, Judged, judge, new_rows, split_record
-from kaizen.training.prepare import prepare
-from kaizen.training.slices import cut
-from kaizen.training.split import Parts, split
+from kaizen.training.judge.gates import Champion, GateResult, Judged, judge, new_rows, split_record
+from kaizen.training.judge.slices import cut
+from kaizen.training.models.estimators import choose
+from kaizen.training.models.fit import fit, outputs
 from tests.support import training
 
 

@@ -12,8 +12,8 @@ from dulwich.repo import Repo
 from dulwich.server import DictBackend
 from dulwich.web import make_wsgi_chain
 
-from kaizen.training import git
 from kaizen.training.errors import Failure
+from kaizen.training.models import git
 
 PASSWORD = "s3cret"
 

@@ -12,11 +12,11 @@ from kaizen.api.training_data import DataSource
 from kaizen.api.training_job import Estimator
 from kaizen.registry import errors
 from kaizen.training.access import Access
+from kaizen.training.data.ingest import Table, ingest
+from kaizen.training.data.prepare import Rows, prepare
 from kaizen.training.errors import DO_NOT_RETRY, Failure, nearest
-from kaizen.training.estimators import choose
-from kaizen.training.fit import fit
-from kaizen.training.ingest import Table, ingest
-from kaizen.training.prepare import Rows, prepare
+from kaizen.training.models.estimators import choose
+from kaizen.training.models.fit import fit
 from tests.support import training
 
 ACCESS = Access(None)

@@ -8,11 +8,11 @@ import pytest
 from scipy.special import stdtrit
 from sklearn import metrics
 
-from kaizen.training.evaluate import figures
-from kaizen.training.intervals import DAY, Blocks, blocks_of, difference, interval, of_figures, percentiles
-from kaizen.training.measures import measure
-from kaizen.training.outcome import Outcome
-from kaizen.training.prepare import Rows
+from kaizen.training.data.prepare import Rows
+from kaizen.training.judge.evaluate import figures
+from kaizen.training.judge.intervals import DAY, Blocks, blocks_of, difference, interval, of_figures, percentiles
+from kaizen.training.judge.measures import measure
+from kaizen.training.judge.outcome import Outcome
 
 HOUR = DAY // 24
 MINUTE = HOUR // 60

@@ -10,13 +10,13 @@ import pytest
 
 from kaizen.api.training_gates import Gate
 from kaizen.serving.engine.compile import Compiled, compile_pipeline, save
-from kaizen.training import latency
+from kaizen.training.data.prepare import prepare
 from kaizen.training.errors import Failure
-from kaizen.training.estimators import choose
-from kaizen.training.fit import fit, outputs
-from kaizen.training.gates import Judged, judge
-from kaizen.training.latency import Latency, measure_latency
-from kaizen.training.prepare import prepare
+from kaizen.training.judge import latency
+from kaizen.training.judge.gates import Judged, judge
+from kaizen.training.judge.latency import Latency, measure_latency
+from kaizen.training.models.estimators import choose
+from kaizen.training.models.fit import fit, outputs
 from tests.support import training
 
 

@@ -29,12 +29,12 @@ from threadpoolctl import threadpool_limits
 from xgboost import XGBRegressor
 
 from kaizen.api.training_job import Estimator
-from kaizen.training.catalogue import CATALOGUE
-from kaizen.training.estimators import choose
-from kaizen.training.fit import fit, freeze
-from kaizen.training.pipeline_source import source
-from kaizen.training.prepare import Rows, prepare
-from kaizen.training.source_printer import text
+from kaizen.training.data.prepare import Rows, prepare
+from kaizen.training.models.catalogue import CATALOGUE
+from kaizen.training.models.estimators import choose
+from kaizen.training.models.fit import fit, freeze
+from kaizen.training.models.pipeline_source import source
+from kaizen.training.models.source_printer import text
 from tests.support import training
 
 ROWS = training.table(400)
@@ -143,7 +143,7 @@ def assert_shape(program: str) -> None:
 @pytest.mark.parametrize("base", [LogisticRegression(max_iter=1000), KNeighborsClassifier(9)], ids=["decision", "shares"])
 def test_calibration_curves_are_kept_as_they_were_found(target: str, method: Any, base: Any) -> None:
     """With calibrate.py's own wrapper: two classes and three, by decision function and by probability."""
-    from kaizen.training import calibrate
+    from kaizen.training.models import calibrate
 
     of = rows(target)
     pipeline = around(base).fit(of.frame, of.target)
@@ -173,7 +173,7 @@ def test_the_rows_are_read_as_kaizen_reads_them(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     from kaizen.training.access import Access
-    from kaizen.training.ingest import ingest
+    from kaizen.training.data.ingest import ingest
 
     table = training.table(300)
     if "targetMissing" in data:

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kaizen.training import preprocess
-from kaizen.training.catalogue import Family
+from kaizen.training.models import preprocess
+from kaizen.training.models.catalogue import Family
 from tests.support import mixed
 
 PROSE = [

@@ -16,18 +16,18 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import Pipeline
 
 from kaizen.api.training_data import Data
-from kaizen.training.canvas import clean, draw, figure, number
-from kaizen.training.evaluate import as_metrics, baseline, figures
-from kaizen.training.explain import Attributions, Dependence, Explanation, Importance, explain
-from kaizen.training.judged import Detail, Judged
-from kaizen.training.plots_trials import trial_plots
-from kaizen.training.prepare import Rows
-from kaizen.training.report import MOST_BYTES, Report, render, write_report
-from kaizen.training.split import Parts
-from kaizen.training.statistics import summarise
-from kaizen.training.trials import Trial
-from kaizen.training.verdict import compared, verdict
-from kaizen.training.weak import slice_metric, weak_spots
+from kaizen.training.data.prepare import Rows
+from kaizen.training.data.split import Parts
+from kaizen.training.data.statistics import summarise
+from kaizen.training.judge.evaluate import as_metrics, baseline, figures
+from kaizen.training.judge.judged import Detail, Judged
+from kaizen.training.judge.weak import slice_metric, weak_spots
+from kaizen.training.report.canvas import clean, draw, figure, number
+from kaizen.training.report.explain import Attributions, Dependence, Explanation, Importance, explain
+from kaizen.training.report.plots_trials import trial_plots
+from kaizen.training.report.report import MOST_BYTES, Report, render, write_report
+from kaizen.training.report.verdict import compared, verdict
+from kaizen.training.search.trials import Trial
 
 HOSTILE = "</svg><script>alert(1)</script><img src=x onerror=alert(2)>\"' $\\frac{a}{b}$ &amp; ]]> #0072b2 \u202egnp\x00\x1b"
 DATA = Data.model_validate({"sources": [{"name": "d", "uri": "s3://lake/d.csv"}], "target": "late"})
@@ -352,7 +352,7 @@ def test_weak_spots_are_the_worst_parts_first() -> None:
 
 def test_a_plain_run_does_not_pay_for_what_it_does_not_use() -> None:
     late = "{'matplotlib', 'shap', 'optuna', 'lightgbm', 'xgboost'}"
-    code = f"import sys, kaizen.training.report, kaizen.training.card; print(sorted({late} & set(sys.modules)))"
+    code = f"import sys, kaizen.training.report.report, kaizen.training.report.card; print(sorted({late} & set(sys.modules)))"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     made = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert made.stdout.strip() == "[]"

@@ -12,7 +12,7 @@ from kaizen.registry import layout
 from kaizen.training import reproduce
 from kaizen.training.access import Access
 from kaizen.training.cli import add_commands
-from kaizen.training.dataset import write_dataset
+from kaizen.training.data.dataset import write_dataset
 from kaizen.training.errors import Failure
 from kaizen.training.job import Result, Surroundings, run
 from kaizen.training.reproduce import Recorded, compare, of_directory, recipe_of
@@ -85,8 +85,8 @@ def test_the_same_rows_make_the_same_model(tmp_path: Path, capsys: pytest.Captur
 def test_a_stack_is_made_of_its_members_again() -> None:
     """With what Kaizen itself sets among the recorded parameters."""
     from kaizen.api.training_job import Estimator
-    from kaizen.training.estimators import choose
-    from kaizen.training.stacking import StackedChoice
+    from kaizen.training.models.estimators import choose
+    from kaizen.training.search.stacking import StackedChoice
 
     spec = training.spec("x", estimator={"name": "Auto"})
     members = tuple(choose(Estimator(name=name), "Classification") for name in ("LGBMClassifier", "LogisticRegression"))
@@ -121,8 +121,8 @@ SNAPSHOTS: dict[str, tuple[dict[str, str], str | None]] = {
 
 @pytest.mark.parametrize(("now", "expected"), SNAPSHOTS.values(), ids=SNAPSHOTS)
 def test_which_file_changed(now: dict[str, str], expected: str | None) -> None:
-    from kaizen.training.ingest import Table
-    from kaizen.training.sources import SourceFile, SourceFiles
+    from kaizen.training.data.ingest import Table
+    from kaizen.training.data.sources import SourceFile, SourceFiles
 
     snapshot = {"sources": [{"name": "rows", "files": [{"name": "a", "sha256": "1"}, {"name": "b", "sha256": "2"}]}]}
     files = tuple(SourceFile(name, Path(name), sha256, 1) for name, sha256 in now.items())
@@ -135,9 +135,9 @@ def test_a_version_of_the_registry(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """By its snapshot: the changed file is named; with a copy of the rows the files are not needed any more."""
-    from kaizen.training.croissant import About
-    from kaizen.training.ingest import ingest
-    from kaizen.training.statistics import summarise
+    from kaizen.training.data.croissant import About
+    from kaizen.training.data.ingest import ingest
+    from kaizen.training.data.statistics import summarise
 
     bucket = training.MemoryBucket()
     monkeypatch.setattr("kaizen.training.access.bucket_from_environment", lambda environment: bucket)

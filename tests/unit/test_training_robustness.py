@@ -9,12 +9,12 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.pipeline import Pipeline
 
 from kaizen.api.training_gates import Gate
-from kaizen.training import robustness
-from kaizen.training.estimators import choose
-from kaizen.training.fit import fit, outputs
-from kaizen.training.gates import GateResult, Judged, judge
-from kaizen.training.prepare import prepare
-from kaizen.training.split import split
+from kaizen.training.data.prepare import prepare
+from kaizen.training.data.split import split
+from kaizen.training.judge import robustness
+from kaizen.training.judge.gates import GateResult, Judged, judge
+from kaizen.training.models.estimators import choose
+from kaizen.training.models.fit import fit, outputs
 from tests.support import training
 
 KINDS = ("Noise", "MissingValues", "CategorySwap", "Shift", "Adversarial")

@@ -19,15 +19,15 @@ import pytest
 
 from kaizen.api.training_data import DataSource
 from kaizen.registry.errors import Unreachable
-from kaizen.training import formats, sources, web
-from kaizen.training import ingest as ingest_module
 from kaizen.training.access import Access
+from kaizen.training.data import formats, sources, web
+from kaizen.training.data import ingest as ingest_module
+from kaizen.training.data.ingest import Table, ingest
+from kaizen.training.data.prepare import prepare
+from kaizen.training.data.statistics import summarise
+from kaizen.training.data.validate import validate
 from kaizen.training.environment import limits
 from kaizen.training.errors import Failure
-from kaizen.training.ingest import Table, ingest
-from kaizen.training.prepare import prepare
-from kaizen.training.statistics import summarise
-from kaizen.training.validate import validate
 from tests.support import training
 
 ROWS = 120

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kaizen.training.data.prepare import Rows, prepare
+from kaizen.training.data.split import by_hash, by_time, draw, split
 from kaizen.training.errors import Failure
-from kaizen.training.estimators import choose
-from kaizen.training.fit import freeze
-from kaizen.training.prepare import Rows, prepare
-from kaizen.training.split import by_hash, by_time, draw, split
+from kaizen.training.models.estimators import choose
+from kaizen.training.models.fit import freeze
 from tests.support import training
 
 Times = st.lists(st.integers(-(10**12), 10**12) | st.integers(0, 5), min_size=1, max_size=60).map(np.array)

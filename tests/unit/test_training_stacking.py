@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kaizen.api.training_job import Estimator
+from kaizen.training.data.prepare import prepare
 from kaizen.training.errors import Failure
-from kaizen.training.estimators import Choice, choose
-from kaizen.training.fit import fit, freeze, outputs
-from kaizen.training.prepare import prepare
-from kaizen.training.stacking import StackedChoice, stack, stacked
-from kaizen.training.trials import Answered, Goal
+from kaizen.training.models.estimators import Choice, choose
+from kaizen.training.models.fit import fit, freeze, outputs
+from kaizen.training.search.stacking import StackedChoice, stack, stacked
+from kaizen.training.search.trials import Answered, Goal
 from tests.support import training
 
 LEAST = Goal("rmse", "Minimize")

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kaizen.training.statistics import QUANTILES, ColumnStatistics, Histogram, Statistics, summarise
+from kaizen.training.data.statistics import QUANTILES, ColumnStatistics, Histogram, Statistics, summarise
 
 NAN, INFINITE = float("nan"), float("inf")
 

@@ -17,10 +17,10 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from kaizen.training.access import Access
+from kaizen.training.data.ingest import ingest
+from kaizen.training.data.prepare import prepare
+from kaizen.training.data.split import Parts, split
 from kaizen.training.errors import Failure
-from kaizen.training.ingest import ingest
-from kaizen.training.prepare import prepare
-from kaizen.training.split import Parts, split
 from kaizen.training.trained import Point, Points, as_pipeline, read_metrics, read_model
 from tests.support import training
 

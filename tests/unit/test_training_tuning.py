@@ -15,13 +15,13 @@ from sklearn.pipeline import Pipeline
 from kaizen.api.training_data import Data, Split
 from kaizen.api.training_job import Estimator
 from kaizen.api.training_search import Search
+from kaizen.training.data.prepare import Rows, prepare
 from kaizen.training.errors import Failure
-from kaizen.training.estimators import Choice, Task, choose
-from kaizen.training.prepare import Rows, prepare
-from kaizen.training.space import Listed
-from kaizen.training.study import best_of
-from kaizen.training.trials import Goal, Judge, Trial, goal
-from kaizen.training.tuning import SearchProgress, Selection, tune
+from kaizen.training.models.estimators import Choice, Task, choose
+from kaizen.training.search.space import Listed
+from kaizen.training.search.study import best_of
+from kaizen.training.search.trials import Goal, Judge, Trial, goal
+from kaizen.training.search.tuning import SearchProgress, Selection, tune
 from tests.support import training
 
 RATE = {"parameter": "learning_rate", "type": "Float", "low": 0.01, "high": 0.5, "log": True}

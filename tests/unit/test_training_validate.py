@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kaizen.training.anomalies import Anomaly, fail_on
-from kaizen.training.drift import drifted
+from kaizen.training.data.anomalies import Anomaly, fail_on
+from kaizen.training.data.drift import drifted
+from kaizen.training.data.leakage import CERTAIN, SUSPECT, decided_share
+from kaizen.training.data.prepare import prepare
+from kaizen.training.data.schema import Schema, freeze
+from kaizen.training.data.statistics import summarise
+from kaizen.training.data.validate import validate
 from kaizen.training.errors import DO_NOT_RETRY, Failure
-from kaizen.training.leakage import CERTAIN, SUSPECT, decided_share
-from kaizen.training.prepare import prepare
-from kaizen.training.schema import Schema, freeze
-from kaizen.training.statistics import summarise
-from kaizen.training.validate import validate
 from tests.support import training
 
 ROWS = 400

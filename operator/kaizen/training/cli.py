@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kaizen.training.gates import Champion
     from kaizen.training.job import Result
+    from kaizen.training.judge.gates import Champion
 
 __all__ = ["add_commands"]
 
@@ -90,7 +90,7 @@ def _run(parsed: argparse.Namespace, shown: Any) -> "Result":
 
 def _champion(directory: Path) -> "Champion":
     from kaizen.training.errors import Failure
-    from kaizen.training.gates import Champion
+    from kaizen.training.judge.gates import Champion
     from kaizen.training.package import verify
 
     try:

@@ -34,10 +34,10 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-    from kaizen.training.ingest import Table
+    from kaizen.training.data.ingest import Table
+    from kaizen.training.data.prepare import Rows
+    from kaizen.training.data.split import Parts
     from kaizen.training.job import Prepared
-    from kaizen.training.prepare import Rows
-    from kaizen.training.split import Parts
 
 __all__ = ["load_table", "main", "save_table", "schema", "table_begun", "write_data"]
 
@@ -125,8 +125,8 @@ def load_table(directory: Path) -> "Table":
     """The table that the data step read.  Raises Failure."""
     import pyarrow as pa
 
-    from kaizen.training.ingest import Table
-    from kaizen.training.sources import SourceFile, SourceFiles
+    from kaizen.training.data.ingest import Table
+    from kaizen.training.data.sources import SourceFile, SourceFiles
 
     record = _record(directory)
     try:
@@ -176,7 +176,7 @@ def _room() -> Iterator[None]:
     except OSError as problem:
         if problem.errno != errno.ENOSPC:
             raise
-        from kaizen.training.sources import no_space
+        from kaizen.training.data.sources import no_space
 
         raise no_space("the prepared rows") from problem
 

@@ -12,26 +12,26 @@ from kaizen.api.training_job import TrainingJobSpec
 from kaizen.registry import layout, manifest
 from kaizen.serving.engine import parity
 from kaizen.training.access import Access
-from kaizen.training.anomalies import Anomaly, fail_on
+from kaizen.training.data.anomalies import Anomaly, fail_on
+from kaizen.training.data.ingest import Table, ingest
+from kaizen.training.data.prepare import Rows, prepare
+from kaizen.training.data.split import Parts, split
 from kaizen.training.environment import code_digest
 from kaizen.training.errors import Failure
-from kaizen.training.estimators import Choice, choose
-from kaizen.training.evaluate import Metric, as_metrics, baseline, figures
-from kaizen.training.fit import outputs
-from kaizen.training.gates import Champion, GateResult, Judged, judge, split_record
-from kaizen.training.ingest import Table, ingest
+from kaizen.training.judge.evaluate import Metric, as_metrics, baseline, figures
+from kaizen.training.judge.gates import Champion, GateResult, Judged, judge, split_record
 from kaizen.training.learn import Learned, as_found, learn
+from kaizen.training.models.estimators import Choice, choose
+from kaizen.training.models.fit import outputs
+from kaizen.training.models.refit import Refit, refit, wanted
 from kaizen.training.package import Package, write
-from kaizen.training.prepare import Rows, prepare
 from kaizen.training.progress import Progress
-from kaizen.training.refit import Refit, refit, wanted
-from kaizen.training.split import Parts, split
 
 if TYPE_CHECKING:
-    from kaizen.training.explain import Explanation
-    from kaizen.training.schema import Schema
-    from kaizen.training.statistics import Statistics
-    from kaizen.training.tuning import Selection
+    from kaizen.training.data.schema import Schema
+    from kaizen.training.data.statistics import Statistics
+    from kaizen.training.report.explain import Explanation
+    from kaizen.training.search.tuning import Selection
 
 __all__ = ["AlreadyTrained", "Prepared", "Result", "Search", "Surroundings", "chosen", "prepare_run", "run"]
 
@@ -139,10 +139,10 @@ def run(
 
 def prepare_run(spec: TrainingJobSpec, around: Surroundings, scratch: Path, table: Table | None = None) -> Prepared:
     """Read, check, convert and split the data; `table` when they were read before.  Raises Failure."""
-    from kaizen.training.drift import drifted
-    from kaizen.training.schema import freeze
-    from kaizen.training.statistics import summarise
-    from kaizen.training.validate import validate
+    from kaizen.training.data.drift import drifted
+    from kaizen.training.data.schema import freeze
+    from kaizen.training.data.statistics import summarise
+    from kaizen.training.data.validate import validate
 
     progress = around.progress
     if table is None:
@@ -166,13 +166,13 @@ def prepare_run(spec: TrainingJobSpec, around: Surroundings, scratch: Path, tabl
 def chosen(spec: TrainingJobSpec, access: Access, scratch: Path) -> Choice:
     """The estimator that the spec names, checked.  Raises Failure."""
     if spec.code is not None:
-        from kaizen.training.code import load
-        from kaizen.training.code_source import obtain
+        from kaizen.training.models.code import load
+        from kaizen.training.models.code_source import obtain
 
         return load(obtain(spec.code, access, scratch), spec.code.function, spec.code.parameters, spec.task)
     assert spec.estimator is not None
     if spec.estimator.name == "Auto":
-        from kaizen.training.auto import choose_auto
+        from kaizen.training.search.auto import choose_auto
 
         return choose_auto(spec.estimator, spec.task)
     return choose(spec.estimator, spec.task)
@@ -230,8 +230,8 @@ class _Run:
         return Result(self.out, digest, document, gates, spec, prepared, selection)
 
     def _search(self, choice: Choice, prepared: Prepared) -> "Selection":
-        from kaizen.training.auto import SEARCH
-        from kaizen.training.tuning import tune
+        from kaizen.training.search.auto import SEARCH
+        from kaizen.training.search.tuning import tune
 
         spec, progress = self.spec, self.around.progress
         progress.step("Tuning", f"{choice.name}, {prepared.parts.describe()}")
@@ -263,7 +263,7 @@ class _Run:
         return refit(learned.fitted, choice, parts.train, prepared.rows)
 
     def _explained(self, trial: Judged) -> "Explanation":
-        from kaizen.training.explain import explain
+        from kaizen.training.report.explain import explain
 
         self.around.progress.step("Explain", self.spec.explain.method)
         return explain(trial.pipeline, trial.parts.test, self.spec.task, self.spec.explain.method)
@@ -279,8 +279,8 @@ class _Run:
     def _report(
         self, trial: Judged, prepared: Prepared, selection: "Selection | None", explanation: "Explanation"
     ) -> Callable[[Mapping[str, Any], Path], None]:
-        from kaizen.training.report import Report, write_report
-        from kaizen.training.weak import slice_metric, weak_spots
+        from kaizen.training.judge.weak import slice_metric, weak_spots
+        from kaizen.training.report.report import Report, write_report
 
         def written(document: Mapping[str, Any], directory: Path) -> None:
             metric = slice_metric(trial)
@@ -343,7 +343,7 @@ def _summary(table: Table, anomalies: Sequence[Anomaly], rows: int, columns: int
 
 def _metrics(trial: Judged) -> tuple[Metric, ...]:
     """Of the model with intervals, and of the best constant answer."""
-    from kaizen.training.intervals import of_figures
+    from kaizen.training.judge.intervals import of_figures
 
     test, parts = figures(trial.answers, trial.parts.test.target, trial.classes, trial.threshold), trial.parts
     constant = baseline(parts.train.target, parts.test.target, trial.classes)
@@ -354,7 +354,7 @@ def _schema_of(champion: Champion | None) -> "Schema | None":
     """The frozen schema of the serving version, where its Kaizen wrote one.  Raises Failure."""
     import json
 
-    from kaizen.training.schema import Schema
+    from kaizen.training.data.schema import Schema
 
     if champion is None or not (path := champion.directory / layout.SCHEMA).is_file():
         return None

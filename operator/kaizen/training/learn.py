@@ -7,14 +7,14 @@ from typing import Any
 from sklearn.pipeline import Pipeline
 
 from kaizen.api.training_job import Recipe
-from kaizen.training import scores
-from kaizen.training.calibrate import Calibration, calibrate, wrap
-from kaizen.training.decision import decide
-from kaizen.training.estimators import Choice
-from kaizen.training.fit import Fitted, fit, freeze
-from kaizen.training.intervals import blocks_of
-from kaizen.training.out_of_fold import OutOfFold, out_of_fold
-from kaizen.training.prepare import Rows
+from kaizen.training.data.prepare import Rows
+from kaizen.training.judge.intervals import blocks_of
+from kaizen.training.models import scores
+from kaizen.training.models.calibrate import Calibration, calibrate, wrap
+from kaizen.training.models.decision import decide
+from kaizen.training.models.estimators import Choice
+from kaizen.training.models.fit import Fitted, fit, freeze
+from kaizen.training.models.out_of_fold import OutOfFold, out_of_fold
 
 __all__ = ["Learned", "as_found", "learn"]
 

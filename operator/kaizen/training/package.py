@@ -23,13 +23,13 @@ from kaizen.monitoring import reference
 from kaizen.registry import layout, manifest
 from kaizen.serving.engine import parity
 from kaizen.serving.engine.base import ENGINE_FILE, MODEL_FILE
-from kaizen.training.card import model_card
-from kaizen.training.decision import with_threshold
+from kaizen.training.data.prepare import MICROSECONDS, Rows
+from kaizen.training.data.schema import Schema
 from kaizen.training.errors import Failure
-from kaizen.training.fit import outputs
-from kaizen.training.pipeline_source import source
-from kaizen.training.prepare import MICROSECONDS, Rows
-from kaizen.training.schema import Schema
+from kaizen.training.models.decision import with_threshold
+from kaizen.training.models.fit import outputs
+from kaizen.training.models.pipeline_source import source
+from kaizen.training.report.card import model_card
 
 __all__ = ["Package", "verify", "write"]
 

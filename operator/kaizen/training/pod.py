@@ -27,11 +27,11 @@ from kaizen.training.run_files import RunFiles
 
 if TYPE_CHECKING:
     from kaizen.api.training_job import TrainingJobSpec
-    from kaizen.training.estimators import Choice
     from kaizen.training.job import Prepared, Result, Surroundings
-    from kaizen.training.study_server import Address
+    from kaizen.training.models.estimators import Choice
+    from kaizen.training.search.study_server import Address
+    from kaizen.training.search.tuning import Selection
     from kaizen.training.tracking import Tracker
-    from kaizen.training.tuning import Selection
 
 __all__ = ["end", "end_when_told", "explain", "main", "say"]
 
@@ -216,8 +216,8 @@ def _begun(attempt: Attempt) -> str | None:
 def _work(attempt: Attempt, environment: Mapping[str, str], told: Told) -> int:
     """A further Pod of a search: trials, until index 0 says that there are no more."""
     from kaizen.training.job import Surroundings, chosen, prepare_run
+    from kaizen.training.search.worker import work
     from kaizen.training.spec import read_spec
-    from kaizen.training.worker import work
 
     scratch = Path(tempfile.mkdtemp(prefix="kaizen-run-"))
     spec, access = read_spec(attempt.spec), Access.from_environment(environment)
@@ -231,8 +231,8 @@ def _work(attempt: Attempt, environment: Mapping[str, str], told: Told) -> int:
 
 
 def _searched(here: _Here, spec: "TrainingJobSpec", choice: "Choice", prepared: "Prepared", scratch: Path) -> "Selection":
-    from kaizen.training.auto import SEARCH
-    from kaizen.training.tuning import tune
+    from kaizen.training.search.auto import SEARCH
+    from kaizen.training.search.tuning import tune
 
     search = spec.search or SEARCH
     address = None if here.attempt.study is None else _address(here.attempt)
@@ -241,7 +241,7 @@ def _searched(here: _Here, spec: "TrainingJobSpec", choice: "Choice", prepared: 
 
 
 def _address(attempt: Attempt) -> "Address":
-    from kaizen.training.study_server import Address
+    from kaizen.training.search.study_server import Address
 
     assert attempt.study is not None
     return Address(*attempt.study, token=attempt.job)

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 if TYPE_CHECKING:
-    from kaizen.training.trials import SearchProgress
+    from kaizen.training.search.trials import SearchProgress
 
 __all__ = ["STEPS", "BucketProgress", "LineProgress", "Progress", "TerminalProgress", "Told", "for_stream"]
 

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from kaizen.api.training_job import TrainingJobSpec
     from kaizen.registry.store import Bucket
     from kaizen.training.access import Access
-    from kaizen.training.estimators import Choice
-    from kaizen.training.ingest import Table
+    from kaizen.training.data.ingest import Table
+    from kaizen.training.data.prepare import Rows
     from kaizen.training.learn import Learned
-    from kaizen.training.prepare import Rows
+    from kaizen.training.models.estimators import Choice
     from kaizen.training.progress import Progress
 
 __all__ = ["Comparison", "Recorded", "compare", "recipe_of", "reproduce", "reproduce_command"]
@@ -80,7 +80,7 @@ def reproduce(recorded: Recorded, access: "Access", progress: "Progress", data: 
     Raises:
         Failure: DataChanged, NotReproducible, or what training itself may end with.
     """
-    from kaizen.training.refit import refit
+    from kaizen.training.models.refit import refit
     from kaizen.training.spec import read_spec
 
     recipe = recipe_of(recorded.manifest)
@@ -89,9 +89,9 @@ def reproduce(recorded: Recorded, access: "Access", progress: "Progress", data: 
         progress.step("Ingest", "the recorded rows" if recorded.rows else ", ".join(one.uri for one in spec.data.sources))
         table = _table(recorded, spec, access, Path(scratch))
         choice = chosen(recorded.manifest, spec, access, Path(scratch))
+        from kaizen.training.data.prepare import prepare
+        from kaizen.training.data.split import split
         from kaizen.training.learn import learn
-        from kaizen.training.prepare import prepare
-        from kaizen.training.split import split
 
         rows = prepare(table.rows, spec)
         parts = split(rows, spec.data)
@@ -110,18 +110,18 @@ def reproduce(recorded: Recorded, access: "Access", progress: "Progress", data: 
 def chosen(manifest: Mapping[str, Any], spec: "TrainingJobSpec", access: "Access", scratch: Path) -> "Choice":
     """The estimator with the parameters that the search had found.  Raises Failure."""
     from kaizen.api.training_job import Estimator
-    from kaizen.training.catalogue import OURS
-    from kaizen.training.estimators import choose
+    from kaizen.training.models.catalogue import OURS
+    from kaizen.training.models.estimators import choose
 
     name, parameters = manifest["estimator"]["name"], dict(manifest["parameters"])
     if spec.code is not None:
-        from kaizen.training.code import load
-        from kaizen.training.code_source import obtain
+        from kaizen.training.models.code import load
+        from kaizen.training.models.code_source import obtain
 
         return load(obtain(spec.code, access, scratch), spec.code.function, parameters, spec.task)
 
     if "members" in parameters:
-        from kaizen.training.stacking import stacked
+        from kaizen.training.search.stacking import stacked
 
         return stacked(parameters, spec.task)
     # What Kaizen sets itself it sets again.
@@ -160,7 +160,7 @@ def _difference(recorded: Mapping[str, Any], again: Mapping[str, Any]) -> str:
 
 def _table(recorded: Recorded, spec: "TrainingJobSpec", access: "Access", scratch: Path) -> "Table":
     """The same rows as then.  Raises Failure DataChanged naming the first file that is another."""
-    from kaizen.training.ingest import Table, ingest
+    from kaizen.training.data.ingest import Table, ingest
 
     digest = recorded.manifest.get("dataDigest")
     if recorded.rows is not None:
@@ -219,11 +219,11 @@ def _packaged(
     out: Path,
 ) -> dict[str, Any]:
     """The manifest of the model made again."""
+    from kaizen.training.data.schema import freeze
+    from kaizen.training.data.statistics import summarise
     from kaizen.training.environment import code_digest
-    from kaizen.training.fit import outputs
+    from kaizen.training.models.fit import outputs
     from kaizen.training.package import Package, write
-    from kaizen.training.schema import freeze
-    from kaizen.training.statistics import summarise
 
     (trained, held_out), file = sides, getattr(choice, "file", None)
     out.mkdir()

@@ -16,8 +16,8 @@ from kaizen.training.errors import Failure
 
 if TYPE_CHECKING:
     from kaizen.registry.store import Bucket
-    from kaizen.training.gates import Champion
     from kaizen.training.job import Result
+    from kaizen.training.judge.gates import Champion
 
 __all__ = ["RunFiles"]
 
@@ -95,7 +95,7 @@ class RunFiles:
 
     def _champion(self, one: Mapping[str, Any], scratch: Path) -> "Champion":
         """A version's files, verified.  Raises Failure."""
-        from kaizen.training.gates import Champion
+        from kaizen.training.judge.gates import Champion
         from kaizen.training.package import verify
 
         number, digest = int(one["version"]), str(one["digest"])
@@ -114,8 +114,8 @@ class RunFiles:
 
     def _upload_dataset(self, result: "Result") -> None:
         """What is kept of the data; croissant.json last."""
-        from kaizen.training.croissant import About
-        from kaizen.training.dataset import write_dataset
+        from kaizen.training.data.croissant import About
+        from kaizen.training.data.dataset import write_dataset
 
         prepared, data = result.prepared, result.spec.data
         prefix = layout.dataset(self._attempt.namespace, prepared.table.digest)

@@ -18,7 +18,7 @@ from kaizen.training.errors import Failure, nearest
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
-    from kaizen.training.prepare import Rows
+    from kaizen.training.data.prepare import Rows
 
 __all__ = ["Point", "Points", "as_pipeline", "read_metrics", "read_model"]
 

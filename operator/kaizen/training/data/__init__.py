@@ -1,0 +1,1 @@
+"""From the declared sources to a judged table: read, joined, described, validated and split."""

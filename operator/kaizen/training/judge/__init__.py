@@ -1,0 +1,1 @@
+"""Is the model good enough? Evaluation with intervals, and every gate."""

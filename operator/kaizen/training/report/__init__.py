@@ -1,0 +1,1 @@
+"""What a person reads: explanations, plots, the report and the card."""
