@@ -50,9 +50,9 @@ class LocalS3:
 def running_s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalS3]:
     """versitygw with the accounts of this module, ended after the last test."""
     directory = tmp_path_factory.mktemp("s3")
-    accounts, data, output = directory / "accounts", directory / "data", directory / "output"
-    accounts.mkdir()
-    data.mkdir()
+    accounts, data, versions, output = (directory / name for name in ("accounts", "data", "versions", "output"))
+    for one in (accounts, data, versions):
+        one.mkdir()
     (accounts / "users.json").write_text(users_document((OPERATOR, TEAM_A, TEAM_B, TENANT)))
     accounts.chmod(0o555)
     address = f"127.0.0.1:{_free_port()}"
@@ -60,7 +60,10 @@ def running_s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalS3]:
     root = {"ROOT_ACCESS_KEY_ID": "root", "ROOT_SECRET_ACCESS_KEY": secrets.token_hex()}
     with output.open("wb") as sink:
         server = subprocess.Popen(
-            (_binary(), *options, "posix", str(data)), stdout=sink, stderr=subprocess.STDOUT, env={**os.environ, **root}
+            (_binary(), *options, "posix", "--versioning-dir", str(versions), str(data)),
+            stdout=sink,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **root},
         )
     try:
         _wait(server, f"http://{address}/health", output)

@@ -128,6 +128,10 @@ class _Client:
     def upload_file(self, path: str, name: str, key: str, **options: Any) -> None:
         self._bucket.put(key, Path(path).read_bytes())
 
+    def head_object(self, *, Bucket: str, Key: str) -> dict[str, Any]:  # noqa: N803 -- boto3's names
+        self._bucket.get(Key)
+        return {}
+
     def download_file(self, name: str, key: str, path: str, **options: Any) -> None:
         Path(path).write_bytes(self._bucket.get(key)[0])
 

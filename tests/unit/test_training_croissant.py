@@ -117,6 +117,7 @@ def test_references(tmp_path: Path) -> None:
                         "name": str(path),
                         "size": path.stat().st_size,
                         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+                        "etag": None,
                         "version": None,
                     }
                 ],

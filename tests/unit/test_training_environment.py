@@ -132,6 +132,7 @@ def test_a_run_is_told_once_and_in_order() -> None:
     document = run_document(manifest, USAGE, {"cpu": "Abacus"}, "sha256:c", [{"name": "loss", "step": 1, "value": 0.5}])
     assert document == {
         "codeDigest": "sha256:c",
+        "code": None,
         "dataDigest": "sha256:d",
         "modelDigest": "sha256:m",
         "estimator": "Ridge",

@@ -397,7 +397,7 @@ def test_https_is_a_source(site: Site, tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(web, "download", lambda url, path, headers: real(site.url, path, headers))
     found = read("https://lake/rows.csv?signature=x", scratch=tmp_path / "scratch")
     assert (found.rows.num_rows, found.files[0].sha256) == (ROWS, DIGEST)
-    assert (found.files[0].name, found.files[0].version) == ("https://lake/rows.csv?signature=x", '"one"')
+    assert (found.files[0].name, found.files[0].etag) == ("https://lake/rows.csv?signature=x", '"one"')
 
 
 class Lake(Access):

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 __all__ = ["download", "upload"]
 
 PART_BYTES = 16 * 2**20
+UNVERSIONED = "null"
+"""What S3 calls the version of an object that was written before its bucket kept versions."""
 CONFIG = TransferConfig(multipart_threshold=PART_BYTES, multipart_chunksize=PART_BYTES, max_concurrency=2)
 
 
@@ -30,13 +32,24 @@ def upload(bucket: Bucket, path: Path, key: str) -> None:
     bucket.call(uploaded, key)
 
 
-def download(bucket: Bucket, key: str, path: Path) -> None:
-    """Write an object's content to a file.  Raises BucketError, and OSError where the file cannot be written."""
+def download(bucket: Bucket, key: str, path: Path, version: str | None = None) -> str | None:
+    """Write an object's content to a file; returns its version where the bucket keeps versions.
 
-    def downloaded(client: "S3Client") -> None:
+    `version` asks for that one instead of the newest.  Raises BucketError, and OSError where the file cannot be written.
+    """
+
+    def downloaded(client: "S3Client") -> str | None:
+        name, full = bucket.settings.name, bucket.settings.key(key)
+        if version is None:
+            head = client.head_object(Bucket=name, Key=full)
+        else:
+            head = client.head_object(Bucket=name, Key=full, VersionId=version)
+        found = head.get("VersionId")
+        kept = found if found and found != UNVERSIONED else None
         try:
-            client.download_file(bucket.settings.name, bucket.settings.key(key), str(path), Config=CONFIG)
+            client.download_file(name, full, str(path), ExtraArgs={"VersionId": kept} if kept else None, Config=CONFIG)
         except RetriesExceededError as problem:
             raise vars(problem)["last_exception"] from None  # boto3's types do not know it
+        return kept
 
-    bucket.call(downloaded, key)
+    return bucket.call(downloaded, key)

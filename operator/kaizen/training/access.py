@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +31,8 @@ class Access:
     region: str = "us-east-1"
     secrets: Path = SECRETS_DIRECTORY
     claims: Path = CLAIMS_DIRECTORY
+    pinned: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """By source of s3: just these keys, each in this version, whatever is there now."""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Access":

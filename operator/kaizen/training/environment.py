@@ -151,6 +151,7 @@ def run_document(
     """
     return {
         "codeDigest": code,
+        "code": manifest.get("code"),
         "dataDigest": manifest.get("dataDigest"),
         "modelDigest": manifest.get("modelDigest"),
         "estimator": (manifest.get("estimator") or {}).get("name"),

@@ -218,6 +218,7 @@ class _Run:
         description = {
             **self._description(choice, prepared, learned, made),
             "codeDigest": code,
+            "code": None if (file := getattr(choice, "file", None)) is None else file.to_json(),
             "metrics": [metric.to_json() for metric in metrics],
             "gates": [gate.to_json() for gate in gates],
             "importance": explanation.to_json(MOST_IMPORTANCES)["importance"],

@@ -10,7 +10,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -118,7 +118,9 @@ def chosen(manifest: Mapping[str, Any], spec: "TrainingJobSpec", access: "Access
         from kaizen.training.models.code import load
         from kaizen.training.models.code_source import obtain
 
-        return load(obtain(spec.code, access, scratch), spec.code.function, parameters, spec.task)
+        commit = (manifest.get("code") or {}).get("commit")
+        code = spec.code.model_copy(update={"revision": commit}) if commit else spec.code  # a branch goes on
+        return load(obtain(code, access, scratch), code.function, parameters, spec.task)
 
     if "members" in parameters:
         from kaizen.training.search.stacking import stacked
@@ -167,9 +169,13 @@ def _table(recorded: Recorded, spec: "TrainingJobSpec", access: "Access", scratc
         import pyarrow.parquet as pq
 
         return Table(pq.read_table(recorded.rows), str(digest), ())
-    table = ingest(spec.data, access, scratch)
+    table = ingest(spec.data, access, scratch / "now")
     if table.digest == digest:
         return table
+    if pinned := _versions(recorded.snapshot):
+        table = ingest(spec.data, replace(access, pinned=pinned), scratch / "then")
+        if table.digest == digest:
+            return table
     changed = _changed_file(recorded.snapshot, table) or f"their digest is {table.digest}, and was {digest}"
     raise Failure(STEP, "DataChanged", f"the data are not those that {recorded.name} was trained on: {changed}")
 
@@ -188,6 +194,16 @@ def _changed_file(snapshot: Mapping[str, Any] | None, table: "Table") -> str | N
         if sha256 not in now.values():
             return f"{name} is gone"
     return next((f"{name} is new" for (_, name), sha256 in sorted(now.items()) if sha256 not in then.values()), None)
+
+
+def _versions(snapshot: Mapping[str, Any] | None) -> dict[str, dict[str, str]]:
+    """By source, key and version of each file, for the sources whose bucket keeps versions of all of them."""
+    found = {}
+    for source in (snapshot or {}).get("sources") or ():
+        files = {file["name"].removeprefix("s3://").partition("/")[2]: file.get("version") for file in source["files"]}
+        if all(files.values()):
+            found[source["name"]] = files
+    return found
 
 
 def _files(snapshot: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str], str]]:

@@ -126,7 +126,7 @@ def _file(file: SourceFile, format_: Format) -> dict[str, Any]:
         "contentSize": f"{file.size} B",
         "encodingFormat": ["application/gzip", encoding] if file.name.lower().endswith(".gz") else encoding,
         "sha256": file.sha256,
-        **({"version": file.version} if file.version else {}),
+        **({"version": version} if (version := file.version or file.etag) else {}),
     }
 
 

@@ -22,8 +22,8 @@ CROISSANT, STATISTICS, SNAPSHOT, ROWS_FILE = "croissant.json", "statistics.json"
 def write_dataset(directory: Path, table: Table, statistics: Statistics, data: Data, about: About) -> tuple[str, ...]:
     """Write the files for datasets/<digest>/ into an empty directory; returns their names, croissant.json last.
 
-    With data.snapshot None there is no snapshot; with References the files' names, digests and versions; with Copy the rows too.
-    Raises Failure.
+    With data.snapshot None there is no snapshot; with References the files' names, digests, ETags and versions; with Copy the
+    rows too.  Raises Failure.
     """
     copy = None
     written = [STATISTICS, QUERY_FILE]
@@ -64,7 +64,7 @@ def _snapshot(table: Table, data: Data, copy: SourceFile | None) -> dict[str, An
 
 
 def _file(file: SourceFile) -> dict[str, Any]:
-    return {"name": file.name, "size": file.size, "sha256": file.sha256, "version": file.version}
+    return {"name": file.name, "size": file.size, "sha256": file.sha256, "etag": file.etag, "version": file.version}
 
 
 def _write(path: Path, document: dict[str, Any]) -> None:

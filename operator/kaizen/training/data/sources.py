@@ -39,8 +39,10 @@ class SourceFile:
     """Where it can be read."""
     sha256: str
     size: int
+    etag: str | None = None
+    """What its server calls this content of it, where it said so."""
     version: str | None = None
-    """What its server calls this content of it, where it said so: the ETag."""
+    """By which a bucket that keeps versions gives it back after it was changed."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,8 @@ def _collect_s3(source: DataSource, access: Access, scratch: Path) -> SourceFile
 
     name, _, key = source.uri.removeprefix("s3://").partition("/")
     bucket = access.open(source, name)
-    found = _keys(bucket, key)
+    pinned = access.pinned.get(source.name)
+    found = _keys(bucket, key) if pinned is None else dict.fromkeys(pinned, None)
     chosen, format_ = _choose(source, list(found))
     directory = scratch / source.name
     directory.mkdir(parents=True)
@@ -133,8 +136,8 @@ def _collect_s3(source: DataSource, access: Access, scratch: Path) -> SourceFile
         number, key = numbered
         # By number: a key may hold what a file name may not.
         path = directory / f"{number:06d}{suffix(key) or ''}"
-        files.download(bucket, key, path)
-        return SourceFile(f"s3://{name}/{key}", path, *_digest(path), found[key])
+        version = files.download(bucket, key, path, None if pinned is None else pinned[key])
+        return SourceFile(f"s3://{name}/{key}", path, *_digest(path), found[key], version)
 
     with ThreadPoolExecutor(DOWNLOADS) as threads:
         return SourceFiles(source.name, format_, tuple(threads.map(download, enumerate(chosen))))

@@ -293,7 +293,11 @@ def _making(report: Report) -> Markup:
     warned = [Markup(f"<li>{text(one)}</li>") for one in manifest.get("warnings") or []]
     return join([
         pairs([(name, value) for name, value in report.run.items()]),
-        pairs([("Model digest", _code(manifest.get("modelDigest"))), ("Code digest", _code(manifest.get("codeDigest")))]),
+        pairs([
+            ("Model digest", _code(manifest.get("modelDigest"))),
+            ("Code digest", _code(manifest.get("codeDigest"))),
+            *((("Code", _code(manifest["code"]["name"])),) if manifest.get("code") else ()),
+        ]),
         table(Table("Parameters that differ from the library's own defaults", ("parameter", "value"), parameters)),
         table(Table("Environment", ("package", "version"), versions)),
         Markup(f"<h3>The libraries warned</h3><ul>{join(warned)}</ul>") if warned else Markup(""),
