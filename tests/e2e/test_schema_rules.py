@@ -27,7 +27,10 @@ POD: dict[str, Any] = {
 FULL_RECIPE: dict[str, Any] = {
     "task": "Classification",
     "data": {
-        "sources": [{"name": "flights", "uri": "s3://lake/flights/", "format": "Parquet", "secretName": "lake"}],
+        "sources": [
+            {"name": "flights", "uri": "s3://lake/flights/", "format": "Parquet", "secretName": "lake"},
+            {"name": "seen", "captures": {"inferenceServiceName": "delays", "labelledShareAtLeast": 0.5}},
+        ],
         "query": "SELECT 1",
         "target": "delayed",
         "targetMissing": "Drop",
@@ -86,7 +89,14 @@ BY_CONTAINER: dict[str, Any] = {"container": CONTAINER, "decision": {"cost": {"f
 SERVICE = inference_service(
     version=1,
     replicas={"minimum": 1},
+    workers=2,
     pod=POD,
+    authentication={"secretName": "api-keys"},
+    tls={"secretName": "certificate"},
+    endpoint={
+        "grpc": True, "corsOrigins": ["https://app.example.com", "http://[::1]:8000"], "bodyBytesAtMost": 1024,
+        "connectionsAtMost": 1, "waitingAtMost": 1,
+    },
     monitoring={
         "windowSeconds": 10,
         "drift": {

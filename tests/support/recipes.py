@@ -43,6 +43,8 @@ EXPECTED = "data.expectations[] needs at least one of minimum, maximum, missingS
 ONE_DECISION = "decision needs exactly one of maximise, threshold, cost"
 ONE_VALUE = "pod.env[] needs exactly one of value, valueFrom"
 SHARE = "data.split.testShare must be from 0.01 to 0.5"
+ONE_SOURCE = "data.sources[] needs exactly one of uri and captures"
+SEEN = {"name": "seen", "captures": {"inferenceServiceName": "delays"}}
 
 
 def _gate(**fields: Any) -> dict[str, Any]:
@@ -74,6 +76,12 @@ BROKEN: dict[str, tuple[dict[str, Any], str]] = {
     "two sources without a query": (
         {"spec.data.sources": [SOURCE, OTHER_SOURCE]},
         "several sources need a query that joins them: write data.query",
+    ),
+    "a source of nothing": ({"spec.data.sources": [{"name": "seen"}]}, ONE_SOURCE),
+    "a source of both": ({"spec.data.sources": [{**SOURCE, **SEEN}]}, ONE_SOURCE),
+    "captures with a Secret": (
+        {"spec.data.sources": [{**SEEN, "secretName": "lake"}]},
+        "data.sources[].format and secretName go with uri: captures need neither",
     ),
     "two sources of one name": (
         {"spec.data.query": "SELECT 1", "spec.data.sources": [SOURCE, {**OTHER_SOURCE, "name": "flights"}]},

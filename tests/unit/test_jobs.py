@@ -208,7 +208,7 @@ def test_counting_job_asks_its_question_with_the_trainers_image_and_rights() -> 
     assert mine == {name: value for name, value in its.items() if name != "resources"}
     told = made_environment(body)
     assert json.loads(told["KAIZEN_SPEC"]) == {**RECIPE, "model": "flight-delay"}
-    assert (told["KAIZEN_COUNT_SINCE"], told["KAIZEN_BUCKET_NAME"]) == (SINCE, "kaizen")
+    assert (told["KAIZEN_COUNT_SINCE"], told["KAIZEN_BUCKET_NAME"], told["KAIZEN_NAMESPACE"]) == (SINCE, "kaizen", "team-a")
     assert made_environment(jobs.count_job(service(), RECIPE, None))["KAIZEN_COUNT_SINCE"] == ""
 
 

@@ -5,6 +5,7 @@ import gzip
 import hashlib
 import json
 import os
+import ssl
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -20,15 +21,14 @@ import pytest
 from kaizen.api.training_data import DataSource
 from kaizen.registry.errors import Unreachable
 from kaizen.training.access import Access
-from kaizen.training.data import formats, sources, web
-from kaizen.training.data import ingest as ingest_module
+from kaizen.training.data import database, formats, sources, web
 from kaizen.training.data.ingest import Table, ingest
 from kaizen.training.data.prepare import prepare
 from kaizen.training.data.statistics import summarise
 from kaizen.training.data.validate import validate
 from kaizen.training.environment import limits
 from kaizen.training.errors import Failure
-from tests.support import training
+from tests.support import certificates, training
 
 ROWS = 120
 CSV = "time,flight,wind,late\n" + "".join(
@@ -391,13 +391,21 @@ def test_secrets_of_web_servers(tmp_path: Path) -> None:
 
 
 def test_https_is_a_source(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All but the encryption: the same code reads http here."""
+    (tmp_path / "files").mkdir()
+    for name, content in certificates.made("lake").items():
+        (tmp_path / "files" / name).write_bytes(content)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "files" / "tls.crt", tmp_path / "files" / "tls.key")
+    site.server.socket = context.wrap_socket(site.server.socket, server_side=True)
+    uri = site.url.replace("http:", "https:") + "?signature=x"
+    with pytest.raises(Failure, match="certificate verify failed") as refused:
+        web.download(uri, tmp_path / "refused", {}, pauses_seconds=())
+    assert (refused.value.code, refused.value.retry) == ("DataUnreachable", True)
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "files" / "tls.crt"))
     site.answers = [answer(body=BODY, ETag='"one"')]
-    real = web.download
-    monkeypatch.setattr(web, "download", lambda url, path, headers: real(site.url, path, headers))
-    found = read("https://lake/rows.csv?signature=x", scratch=tmp_path / "scratch")
+    found = read(uri, scratch=tmp_path / "scratch")
     assert (found.rows.num_rows, found.files[0].sha256) == (ROWS, DIGEST)
-    assert (found.files[0].name, found.files[0].etag) == ("https://lake/rows.csv?signature=x", '"one"')
+    assert (found.files[0].name, found.files[0].etag) == (uri, '"one"')
 
 
 class Lake(Access):
@@ -478,7 +486,7 @@ def test_a_query_aggregates_what_does_not_fit_in_memory(tmp_path: Path, monkeypa
         values = {"t": pa.array(np.arange(1_000_000) // 2500 * 3600, pa.timestamp("s")), "x": pa.array(random.random(1_000_000))}
         training.write(pa.table(values), tmp_path / "lake" / f"{part}.parquet")
     (tmp_path / "memory.max").write_text(str(100 << 20))
-    monkeypatch.setattr(ingest_module, "CGROUP", tmp_path)
+    monkeypatch.setattr(database, "CGROUP", tmp_path)
     query = "SELECT t, avg(x) AS mean, count(*) % 2 = 0 AS late FROM rows GROUP BY t"
     found = read(tmp_path / "lake", query=query, timestamp="t", keys=[], target="late")
     assert found.rows.num_rows == 400

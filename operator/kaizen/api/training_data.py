@@ -6,24 +6,56 @@ from pydantic import ConfigDict, Field
 
 from kaizen.api.base import AS_ATOM, AS_SET, ColumnName, Model, ObjectName, Seconds, by_key, rules
 
+CAPTURED_COLUMNS = (
+    "prediction_id", "prediction_time", "prediction_version", "prediction", "sampling_probability", "label", "label_time",
+)  # fmt: skip
+"""What captures bring beside the inputs and keys of a request; never features."""
+
+
+class Captures(Model):
+    """What a service captured of its requests, joined with the labels that came back."""
+
+    inference_service_name: ObjectName
+    labelled_share_at_least: Annotated[float, Field(ge=0, le=1)] | None = None
+    """With fewer labels among the captured rows the run stops; 0.5 when omitted."""
+
 
 class DataSource(Model):
-    """Files that become one table."""
+    """Files, or what a service captured, that become one table."""
+
+    model_config = ConfigDict(json_schema_extra=rules(
+        ("has(self.uri) != has(self.captures)", "data.sources[] needs exactly one of uri and captures"),
+        (
+            "!has(self.captures) || !has(self.format) && !has(self.secretName)",
+            "data.sources[].format and secretName go with uri: captures need neither",
+        ),
+    ))  # fmt: skip
 
     name: Annotated[str, Field(min_length=1, max_length=63, pattern="^[A-Za-z_][A-Za-z0-9_]*$")]
     """The table's name in the query."""
-    uri: Annotated[
-        str,
-        Field(
-            min_length=1, max_length=1024, pattern=r"^(s3://[^/]+/.+|https://[^/]+/.+|pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?/.*)$"
-        ),
-    ]
+    uri: (
+        Annotated[
+            str,
+            Field(
+                min_length=1,
+                max_length=1024,
+                pattern=r"^(s3://[^/]+/.+|https://[^/]+/.+|pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?/.*)$",
+            ),
+        ]
+        | None
+    ) = None
     """A file, a prefix ending in / or a glob: s3://BUCKET/PATH or pvc://CLAIM/PATH; or one file: https://HOST/PATH."""
+    captures: Captures | None = None
     format: Literal["Parquet", "CSV", "JSONLines"] | None = None
     """From the files' suffix when omitted."""
     secret_name: ObjectName | None = None
     """Of s3: Secret with AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and optionally AWS_ENDPOINT_URL_S3; else the Pod's own
     identity.  Of https: Secret with token, or with username and password."""
+
+    @property
+    def where(self) -> str:
+        """Where the rows come from, as a person would say it."""
+        return f"captures of {self.captures.inference_service_name}" if self.captures else self.uri or ""
 
 
 class Features(Model):
@@ -129,3 +161,9 @@ class Data(Model):
     split: Split = Split()
     snapshot: Literal["None", "References", "Copy"] = "References"
     """What an exact reproduction can go back to: nothing, the names and digests of the files, or a copy of the rows."""
+
+    @property
+    def apart(self) -> frozenset[str]:
+        """Columns that the model does not learn from, besides target, timestamp and sensitive ones."""
+        captured = CAPTURED_COLUMNS if any(source.captures for source in self.sources) else ()
+        return frozenset({*self.keys, *self.split.groups, *self.features.exclude, *captured} - {self.target})

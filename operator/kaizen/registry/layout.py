@@ -10,8 +10,10 @@ __all__ = [
     "audit",
     "audit_record",
     "audit_sequence",
+    "captures",
     "card",
     "index",
+    "labels",
     "manifest",
     "production",
     "registry",
@@ -115,6 +117,16 @@ def dataset(namespace: str, digest: str) -> str:
 def windows(namespace: str, service: str) -> str:
     """The closed windows of a service."""
     return f"{workloads(namespace)}windows/{_part(service)}/"
+
+
+def captures(namespace: str, service: str) -> str:
+    """Rows that a service answered, by date, as JSON lines."""
+    return f"{workloads(namespace)}captures/{_part(service)}/"
+
+
+def labels(namespace: str, service: str) -> str:
+    """What became of such rows, by the date on which it was told."""
+    return f"{workloads(namespace)}labels/{_part(service)}/"
 
 
 def _part(name: str) -> str:

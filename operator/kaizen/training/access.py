@@ -34,6 +34,9 @@ class Access:
     pinned: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """By source of s3: just these keys, each in this version, whatever is there now."""
 
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Of a training Pod: which bucket is Kaizen's own, and the namespace."""
+
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Access":
         """As AWS's own tools read it, and where nothing is said the registry's server."""
@@ -45,6 +48,7 @@ class Access:
             region=environment.get("AWS_REGION") or environment.get("KAIZEN_BUCKET_REGION") or "us-east-1",
             secrets=Path(environment.get("KAIZEN_SECRETS_DIR") or SECRETS_DIRECTORY),
             claims=Path(environment.get("KAIZEN_CLAIMS_DIR") or CLAIMS_DIRECTORY),
+            environment=environment,
         )
 
     def open(self, source: DataSource, name: str) -> "Bucket":
@@ -69,6 +73,16 @@ class Access:
         except ValueError as problem:
             raise Failure("Ingest", "InvalidSource", f"source {source.name}: {problem}") from problem
         return Bucket(settings, read_timeout_seconds=60.0)
+
+    def own(self, source: DataSource) -> "tuple[Bucket, str]":
+        """Kaizen's bucket and the namespace, for what services have captured; raises Failure where no environment names them."""
+        try:
+            return bucket_from_environment(self.environment), self.environment["KAIZEN_NAMESPACE"]
+        except (ValueError, KeyError) as problem:
+            message = (
+                f"source {source.name} is what a service captured, which a TrainingJob's Pod can read: run it on the cluster"
+            )
+            raise Failure("Ingest", "InvalidSource", message) from problem
 
     def secret(self, name: str) -> dict[str, str]:
         """The values of a mounted Secret; raises Failure when it is not there."""

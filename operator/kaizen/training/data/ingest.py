@@ -6,7 +6,6 @@ own values, so that the same rows make the same model however they were spread o
 
 import hashlib
 import itertools
-import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,16 +18,14 @@ import pyarrow as pa
 from kaizen.api.training_data import Data
 from kaizen.api.training_gates import Gate
 from kaizen.training.access import Access
+from kaizen.training.data.database import connect, quoted
 from kaizen.training.data.formats import check_headers, check_parquet, encoding_problem, reader
 from kaizen.training.data.sources import SourceFile, SourceFiles, collect, no_space
-from kaizen.training.environment import CGROUP, limits
 from kaizen.training.errors import Failure, nearest
 
-__all__ = ["Query", "Table", "ingest", "open_query", "quoted"]
+__all__ = ["Query", "Table", "ingest", "open_query"]
 
 STEP = "Ingest"
-MEMORY_SHARE = 0.5
-"""Of the container's limit; the rest is for the table itself and the model."""
 SHOWN, CARETS = re.compile(r"LINE (\d+): (.*)"), re.compile(r"\^+")
 
 
@@ -74,7 +71,7 @@ def ingest(data: Data, access: Access, scratch: Path, gates: Sequence[Gate] = ()
         order = ", ".join(quoted(column) for column in sorted(query.columns, key=lambda column: column != data.timestamp))
         rows = query.select("*", f"ORDER BY {order}")
     if not rows.num_rows:
-        raise Failure(STEP, "DataEmpty", "the query gives no rows" if data.query else f"{data.sources[0].uri} holds no rows")
+        raise Failure(STEP, "DataEmpty", "the query gives no rows" if data.query else f"{data.sources[0].where} holds no rows")
     return Table(rows, _digest(data, query.collected), query.collected)
 
 
@@ -82,8 +79,8 @@ def ingest(data: Data, access: Access, scratch: Path, gates: Sequence[Gate] = ()
 def open_query(data: Data, access: Access, scratch: Path, gates: Sequence[Gate] = ()) -> Iterator[Query]:
     """The query in a DuckDB that sees the sources and nothing else; nothing is computed yet.  Raises Failure."""
     collected = tuple(collect(source, access, scratch) for source in data.sources)
-    with duckdb.connect(":memory:") as connection:
-        _confine(connection, scratch, collected)
+    with connect(scratch) as connection:
+        _confine(connection, collected)
         for files in collected:
             _create_view(connection, files)
         text = _single_select(connection, data, collected)
@@ -93,22 +90,8 @@ def open_query(data: Data, access: Access, scratch: Path, gates: Sequence[Gate] 
         yield Query(data, collected, connection, text, columns)
 
 
-def quoted(name: str) -> str:
-    """A name as it stands in SQL."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def _confine(connection: duckdb.DuckDBPyConnection, scratch: Path, collected: tuple[SourceFiles, ...]) -> None:
-    spill = scratch / "spill"
+def _confine(connection: duckdb.DuckDBPyConnection, collected: tuple[SourceFiles, ...]) -> None:
     readable = [str(file.path) for files in collected for file in files.files]
-    limit, _ = limits(CGROUP)
-    if limit is not None:
-        connection.execute(f"SET memory_limit = '{int(limit * MEMORY_SHARE) // 2**20}MiB'")
-    connection.execute(f"SET threads = {len(os.sched_getaffinity(0))}")
-    connection.execute("SET TimeZone = 'UTC'")
-    connection.execute("SET autoinstall_known_extensions = false")
-    connection.execute("SET autoload_known_extensions = false")
-    connection.execute("SET temp_directory = $1", [str(spill)])
     connection.execute("SET allowed_paths = $1", [readable])
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")

@@ -145,7 +145,7 @@ def judged_columns(recipe: Recipe) -> tuple[str, ...]:
 def feature_names(columns: Sequence[str], data: Data) -> list[str]:
     """The columns that the model sees, in their order; raises Failure when there are none."""
     others = {data.timestamp, *data.sensitive} - set(data.features.include)
-    left_out = {data.target, *data.keys, *data.split.groups, *data.features.exclude, *others}
+    left_out = {data.target, *data.apart, *others}
     features = [name for name in columns if name not in left_out]
     if not features:
         message = "no column is left as a feature besides target, timestamp, keys, groups, sensitive and features.exclude"

@@ -77,7 +77,7 @@ class Schema:
 
 def freeze(table: pa.Table, statistics: Statistics, data: Data) -> Schema:
     """The schema of a run's data; `statistics` are the table's."""
-    ignored = {*data.keys, *data.split.groups, *data.features.exclude, data.timestamp}
+    ignored = {*data.apart, data.timestamp}
     columns = []
     for column in statistics.columns:
         if column.name in ignored:

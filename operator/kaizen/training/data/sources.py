@@ -55,22 +55,25 @@ class SourceFiles:
     """Sorted by name, never empty."""
     empty: tuple[SourceFile, ...] = ()
     """Files without any content, left out."""
+    said: tuple[str, ...] = ()
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What a person might want to know about them."""
         if not self.empty:
-            return ()
+            return self.said
         others = f" and {len(self.empty) - 1} more files" if len(self.empty) > 1 else ""
-        return (f"{self.empty[0].name}{others} of source {self.source} are empty: left out",)
+        return (f"{self.empty[0].name}{others} of source {self.source} are empty: left out", *self.said)
 
 
 def collect(source: DataSource, access: Access, scratch: Path) -> SourceFiles:
     """Find a source's files; those on other machines are downloaded into `scratch`.  Raises Failure."""
-    scheme, separator, rest = source.uri.partition("://")
+    scheme, separator, rest = (source.uri or "").partition("://")
     try:
+        if source.captures is not None:
+            return _collect_captures(source, access, scratch)
         if not separator:
-            return _sorted_out(source, _collect_local(source, source.uri))
+            return _sorted_out(source, _collect_local(source, source.where))
         if scheme == "s3":
             return _sorted_out(source, _collect_s3(source, access, scratch))
         if scheme == "pvc":
@@ -82,8 +85,10 @@ def collect(source: DataSource, access: Access, scratch: Path) -> SourceFiles:
     except OSError as problem:
         if problem.errno in NO_SPACE:
             raise no_space(f"the files of source {source.name}") from problem
-        raise _failure("DataUnreadable", f"{problem.filename or source.uri} cannot be read: {problem.strerror}") from problem
-    message = f"{source.uri} must be s3://BUCKET/PATH, pvc://CLAIM/PATH or https://HOST/PATH, or a local path with `kaizen train`"
+        raise _failure("DataUnreadable", f"{problem.filename or source.where} cannot be read: {problem.strerror}") from problem
+    message = (
+        f"{source.where} must be s3://BUCKET/PATH, pvc://CLAIM/PATH or https://HOST/PATH, or a local path with `kaizen train`"
+    )
     raise _failure("InvalidSource", message)
 
 
@@ -121,10 +126,18 @@ def _collect_claim(source: DataSource, access: Access, rest: str) -> SourceFiles
     return SourceFiles(found.source, found.format, files)
 
 
+def _collect_captures(source: DataSource, access: Access, scratch: Path) -> SourceFiles:
+    from kaizen.training.data.captures import captured
+
+    found = captured(source, access, scratch)
+    file = SourceFile(source.where, found.path, found.sha256, found.path.stat().st_size)
+    return SourceFiles(source.name, "Parquet", (file,), said=found.notes)
+
+
 def _collect_s3(source: DataSource, access: Access, scratch: Path) -> SourceFiles:
     from kaizen.registry import files
 
-    name, _, key = source.uri.removeprefix("s3://").partition("/")
+    name, _, key = source.where.removeprefix("s3://").partition("/")
     bucket = access.open(source, name)
     pinned = access.pinned.get(source.name)
     found = _keys(bucket, key) if pinned is None else dict.fromkeys(pinned, None)
@@ -150,12 +163,12 @@ def _collect_web(source: DataSource, access: Access, scratch: Path) -> SourceFil
         if not headers:
             message = f"the Secret {source.secret_name} has neither token nor username and password: add them"
             raise _failure("SecretIncomplete", message, retry=True)
-    name = urlsplit(source.uri).path
+    name = urlsplit(source.where).path
     _, format_ = _choose(source, [name])
     directory = scratch / source.name
     directory.mkdir(parents=True)
     path = directory / f"000000{suffix(name) or ''}"
-    return SourceFiles(source.name, format_, (SourceFile(source.uri, path, *web.download(source.uri, path, headers)),))
+    return SourceFiles(source.name, format_, (SourceFile(source.where, path, *web.download(source.where, path, headers)),))
 
 
 def _keys(bucket: "Bucket", key: str) -> dict[str, str | None]:
@@ -194,12 +207,12 @@ def _choose(source: DataSource, names: Sequence[str]) -> tuple[list[str], Format
             raise _failure("FormatUnknown", f"{names[0]} ends in none of {', '.join(SUFFIXES)}: {how}")
         if len(formats) > 1:
             how = f"narrow the path, or say source {source.name}'s format"
-            raise _failure("FormatUnknown", f"{source.uri} holds both {' and '.join(formats)}: {how}")
+            raise _failure("FormatUnknown", f"{source.where} holds both {' and '.join(formats)}: {how}")
         names = list(known)
         wanted = formats[0] if formats else None
     names = sorted(name for name in names if name and not name.endswith("/"))
     if not names or wanted is None:
-        raise _failure("DataMissing", f"there are no files at {source.uri} (source {source.name})")
+        raise _failure("DataMissing", f"there are no files at {source.where} (source {source.name})")
     return names, wanted
 
 
@@ -210,7 +223,7 @@ def _sorted_out(source: DataSource, found: SourceFiles) -> SourceFiles:
         return found
     full = tuple(file for file in found.files if file not in empty)
     if not full:
-        what = f"{empty[0].name} is empty" if len(empty) == 1 else f"all {len(empty)} files at {source.uri} are empty"
+        what = f"{empty[0].name} is empty" if len(empty) == 1 else f"all {len(empty)} files at {source.where} are empty"
         raise _failure("DataEmpty", f"{what} (source {source.name})")
     return SourceFiles(found.source, found.format, full, empty)
 
@@ -221,7 +234,7 @@ def _digest(path: Path) -> tuple[str, int]:
 
 
 def _explain(source: DataSource, problem: errors.BucketError) -> Failure:
-    message = f"source {source.name} ({source.uri}): {problem}"
+    message = f"source {source.name} ({source.where}): {problem}"
     match problem:
         case errors.Missing() | errors.NoBucket():
             return _failure("DataMissing", message)

@@ -124,7 +124,7 @@ def _against(look: _Look, champion: Schema) -> Iterator[Anomaly]:
         else:
             yield from _changed(look, old, columns[name], severity)
     data = look.data
-    unseen = {*data.keys, *data.split.groups, *data.features.exclude, data.timestamp, *before}
+    unseen = {*data.apart, data.timestamp, *before}
     for name in (name for name in columns if name not in unseen):
         message = f"column {name} is new: the serving version does not have it"
         yield Anomaly("SCHEMA_NEW_COLUMN", name, message, "Warning")
