@@ -22,6 +22,7 @@ from kaizen.api.training_data import DataSource
 from kaizen.registry.errors import Unreachable
 from kaizen.training.access import Access
 from kaizen.training.data import database, formats, sources, web
+from kaizen.training.data import ingest as ingest_module
 from kaizen.training.data.ingest import Table, ingest
 from kaizen.training.data.prepare import prepare
 from kaizen.training.data.statistics import summarise
