@@ -19,8 +19,9 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from kaizen.serving.engine import parity, runtime
-from kaizen.serving.engine.base import ENGINE_FILE, MODEL_FILE, TREES_FILE, EngineError, Refused
+from kaizen.serving.engine.base import ENGINE_FILE, MODEL_FILE, EngineError, Refused
 
+NEIGHBOURS = "KNeighborsRegressor is not compiled: it compares each row with rows of the training data"
 BEFORE = ColumnTransformer([("n", StandardScaler(), ["n"]), ("w", OneHotEncoder(handle_unknown="ignore"), ["w"])])
 
 
@@ -74,8 +75,8 @@ def test_an_exact_pipeline_is_compiled(tmp_path: Path) -> None:
 def test_what_is_not_covered_is_answered_by_scikit_learn_itself(tmp_path: Path) -> None:
     pipeline, frame = fitted(KNeighborsRegressor())
     built = parity.build(pipeline, frame, tmp_path)
-    assert built == parity.Built("sklearn", "KNeighborsRegressor is not compiled yet", "", None)
-    assert json.loads((tmp_path / ENGINE_FILE).read_text())["reason"] == "KNeighborsRegressor is not compiled yet"
+    assert built == parity.Built("sklearn", NEIGHBOURS, "", None)
+    assert json.loads((tmp_path / ENGINE_FILE).read_text())["reason"] == NEIGHBOURS
     skops.io.dump(pipeline, tmp_path / MODEL_FILE)
     engine = runtime.load(tmp_path)
     columns = engine.columns({"n": [0.5, -1.0], "w": ["x", None]})
@@ -156,26 +157,39 @@ def test_a_foreign_type_in_a_model_file_is_not_loaded(tmp_path: Path) -> None:
 
 def test_trees_of_an_earlier_attempt_do_not_stay(tmp_path: Path) -> None:
     pipeline, frame = fitted(KNeighborsRegressor())
-    (tmp_path / TREES_FILE).write_bytes(b"old")
+    (tmp_path / "trees-0.treelite").write_bytes(b"old")
     parity.build(pipeline, frame, tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [ENGINE_FILE]
 
 
-def test_dates_travel_as_texts_and_are_answered_by_scikit_learn(tmp_path: Path) -> None:
+def dated() -> tuple[Any, pd.DataFrame, list[str]]:
     from kaizen.api.training_job import Estimator
     from kaizen.training.models.estimators import choose
 
     days = pd.Series(pd.date_range("2026-01-01", periods=80, freq="7h"), dtype="datetime64[us]")
     frame = pd.DataFrame({"day": days, "n": np.arange(80.0)})
     pipeline = choose(Estimator(name="HistGradientBoostingClassifier"), "Classification").pipeline(frame)
-    pipeline.fit(frame, days.dt.hour >= 12)
-    built = parity.build(pipeline, frame, tmp_path)
-    assert (built.kind, built.reason) == ("sklearn", "FunctionTransformer with a function is not compiled")
-    skops.io.dump(pipeline, tmp_path / MODEL_FILE)
+    return pipeline.fit(frame, days.dt.hour >= 12), frame, [moment.isoformat() for moment in days]
+
+
+@pytest.mark.parametrize("kind", ["compiled", "sklearn"])
+def test_dates_travel_as_texts(kind: str, tmp_path: Path) -> None:
+    from kaizen.serving.engine.compile import save_fallback
+
+    pipeline, frame, texts = dated()
+    if kind == "compiled":
+        built = parity.build(pipeline, frame, tmp_path)
+        assert (built.kind, built.reason) == ("compiled", "")
+    else:
+        save_fallback(pipeline, frame, tmp_path, "asked for")
+        skops.io.dump(pipeline, tmp_path / MODEL_FILE)
     engine = runtime.load(tmp_path)
     assert [(one.name, one.datatype, one.nullable) for one in engine.inputs] == [("day", "BYTES", True), ("n", "FP64", True)]
-    texts = [moment.isoformat() for moment in days]
     answer = engine.predict(engine.columns({"day": texts, "n": frame["n"].to_numpy()}), 80)
     assert answer.labels == pipeline.predict(frame).tolist()
-    with pytest.raises(Refused, match="input 'day' must be a date and time as 2026-11-21T08:30:00"):
-        engine.predict(engine.columns({"day": ["yesterday"], "n": [1.0]}), 1)
+    elsewhere = engine.columns({"day": ["2026-01-01T14:00:00+07:00", "20260101", None], "n": [1.0, 2, None]})
+    here = engine.columns({"day": ["2026-01-01 07:00", "2026-01-01T00:00:00Z", None], "n": [1, 2.0, None]})
+    assert engine.predict(elsewhere, 3).scores == engine.predict(here, 3).scores
+    for day in ("yesterday", "2026-13-01", "9" * 40, "", "\ud800"):
+        with pytest.raises(Refused, match="is no date and time as 2026-11-21T08:30:00"):
+            engine.predict(engine.columns({"day": [day], "n": [1.0]}), 1)

@@ -16,10 +16,12 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder
 
 from kaizen.serving.engine import native, runtime
-from kaizen.serving.engine.base import ENGINE_FILE, TREES_FILE, Answer, EngineError, Input, Refused, prepare
+from kaizen.serving.engine.base import ENGINE_FILE, Answer, EngineError, Input, Refused, prepare
 from kaizen.serving.engine.compile import Compiled, compile_pipeline, save
 
+TREES = "trees-0.treelite"
 OPERATOR = Path(__file__).parents[2] / "operator"
+TREES = "trees-0.treelite"
 ROW: dict[str, list[Any]] = {"x": [1.5], "n": [3], "flag": [True], "w": ["a"]}
 
 ALONE = """
@@ -150,19 +152,19 @@ def test_a_number_too_large_for_a_forest_is_refused_as_scikit_learn_does(tmp_pat
 def broken(directory: Path, tmp_path: Path, **changes: Any) -> Path:
     document = json.loads((directory / ENGINE_FILE).read_text()) | changes
     (tmp_path / ENGINE_FILE).write_text(json.dumps(document))
-    (tmp_path / TREES_FILE).write_bytes((directory / TREES_FILE).read_bytes())
+    (tmp_path / TREES).write_bytes((directory / TREES).read_bytes())
     return tmp_path
 
 
 def test_a_directory_that_does_not_fit_is_one_sentence(directory: Path, tmp_path: Path) -> None:
     with pytest.raises(EngineError, match=r"engine\.json cannot be read"):
         runtime.load(tmp_path)
-    with pytest.raises(EngineError, match="has format 2; this server reads 1"):
-        runtime.load(broken(directory, tmp_path, format=2))
-    with pytest.raises(EngineError, match="asks for an engine 'onnx'"):
-        runtime.load(broken(directory, tmp_path, kind="onnx"))
+    with pytest.raises(EngineError, match="has format 1; this server reads 2"):
+        runtime.load(broken(directory, tmp_path, format=1))
+    with pytest.raises(EngineError, match="asks for an engine 'java'"):
+        runtime.load(broken(directory, tmp_path, kind="java"))
     with pytest.raises(EngineError, match="does not fit this version of the server: KeyError\\('Quantile'\\)"):
-        runtime.load(broken(directory, tmp_path, after=[{"name": "Quantile"}]))
+        runtime.load(broken(directory, tmp_path, steps=[{"name": "Quantile"}]))
 
 
 def test_trees_of_another_width_are_not_loaded(directory: Path, tmp_path: Path) -> None:
@@ -171,11 +173,11 @@ def test_trees_of_another_width_are_not_loaded(directory: Path, tmp_path: Path) 
         runtime.load(broken(directory, tmp_path, model={**model, "width": 5}))
     with pytest.raises(EngineError, match="not 4 columns and 2 outputs"):
         runtime.load(broken(directory, tmp_path, model={**model, "outputs": 2}))
-    (tmp_path / TREES_FILE).unlink()
+    (tmp_path / TREES).unlink()
     with pytest.raises(EngineError):
-        native.Trees(tmp_path / TREES_FILE, 4, 1)
+        native.Trees(tmp_path / TREES, 4, 1)
     with pytest.raises(EngineError, match="the trees take 4 columns, not 3"):
-        native.Trees(directory / TREES_FILE, 4, 1).many(np.zeros((2, 3)))
+        native.Trees(directory / TREES, 4, 1).many(np.zeros((2, 3)))
 
 
 def test_the_native_library_may_be_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,7 +52,7 @@ def champion(directory: Path, name: str = "version 3", *, flipped: bool = False,
     document = dict(compiled.document)
     if flipped:
         document["classes"] = document["classes"][::-1]
-    save(Compiled(document, compiled.trees), directory)
+    save(Compiled(document, compiled.files), directory)
     (directory / "manifest.json").write_text(json.dumps({"trainedUntil": None, **manifest}))
     return Champion.open(directory, name, f"sha256:{name}")
 

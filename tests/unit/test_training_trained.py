@@ -80,7 +80,7 @@ BAD: dict[str, tuple[Any, str, str]] = {
     "another flavour": (
         lambda place: flavours(place, pytorch={}),
         "FlavourNotSupported",
-        "has the flavours pytorch and not sklearn",
+        "has the flavours pytorch, and neither sklearn nor onnx",
     ),
     "no flavours": (lambda place: (place / "MLmodel").write_text("[]"), "FlavourNotSupported", "has the flavours none"),
     "no YAML": (lambda place: (place / "MLmodel").write_text("a: [b"), "ModelUnreadable", "MLmodel cannot be read"),
@@ -90,7 +90,11 @@ BAD: dict[str, tuple[Any, str, str]] = {
         "ModelAmbiguous",
         "several models, a.skops, b.skops",
     ),
-    "ONNX": (lambda place: (place / "net.onnx").touch(), "OnnxNotSupported", "net.onnx is an ONNX graph"),
+    "two of two kinds": (
+        lambda place: [skops.io.dump(fitted(), place / "a.skops"), (place / "b.onnx").touch()],
+        "ModelAmbiguous",
+        "several models, a.skops, b.onnx",
+    ),
     "broken": (lambda place: (place / "m.skops").write_bytes(b"PK"), "ModelUnreadable", "m.skops cannot be read by skops"),
     "a stranger's type": (lambda place: skops.io.dump(Stranger(), place / "m.skops"), "ModelNotTrusted", "Stranger"),
     "no estimator": (

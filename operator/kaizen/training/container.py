@@ -138,6 +138,7 @@ def load_table(directory: Path) -> "Table":
         SourceFiles(
             **{
                 **source,
+                "said": tuple(source["said"]),
                 **{
                     kind: tuple(SourceFile(**{**file, "path": Path(file["path"])}) for file in source[kind])
                     for kind in ("files", "empty")

@@ -1,10 +1,8 @@
 """Writes the model directory of contracts.md; the manifest, which names every other file, comes last."""
 
 import hashlib
-import importlib.metadata
 import json
-import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,10 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import skops.io
-import yaml
 from sklearn.pipeline import Pipeline
 
-from kaizen import __version__
 from kaizen.api.training_data import Data
 from kaizen.monitoring import reference
 from kaizen.registry import layout, manifest
@@ -26,6 +22,7 @@ from kaizen.serving.engine.base import ENGINE_FILE, MODEL_FILE
 from kaizen.training.data.prepare import MICROSECONDS, Rows
 from kaizen.training.data.schema import Schema
 from kaizen.training.errors import Failure
+from kaizen.training.flavours import versions, write_onnx, write_sklearn
 from kaizen.training.models.decision import with_threshold
 from kaizen.training.models.fit import outputs
 from kaizen.training.models.pipeline_source import source
@@ -37,9 +34,6 @@ STEP = "Package"
 EXAMPLES = 32
 PARITY_ROWS = 2000
 """Held-out rows on which the compiled engine is compared with scikit-learn, besides the hostile ones made from them."""
-PACKAGES = ("numpy", "pandas", "scipy", "scikit-learn", "skops", "treelite")
-BOOSTERS = {"lightgbm": "lightgbm", "xgboost-cpu": "xgboost"}
-"""Package and module, needed by models of theirs only."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,15 +64,23 @@ def write(package: Package, directory: Path, child: parity.Child | None = None, 
     `child` is the process that compiles, when it was started before it was needed.
     """
     decided = with_threshold(package.pipeline, package.threshold)
-    skops.io.dump(decided, directory / MODEL_FILE)
-    engine = _engine(package, directory, child)
+    if type(model := package.pipeline.steps[-1][1]).__module__ == "kaizen.training.models.onnx":
+        engine = _onnx_engine(package, model, directory)
+    else:
+        skops.io.dump(decided, directory / MODEL_FILE)
+        write_sklearn(directory)
+        engine = _engine(package, directory, child)
     inputs = json.loads((directory / ENGINE_FILE).read_bytes())["inputs"]
-    _write_reference(package, directory)
+    _write_reference(package, {one["name"] for one in inputs}, directory)
     _write_json(directory / "examples.json", _examples(package, decided, inputs))
     _write_json(directory / layout.SCHEMA, package.schema.to_json())
     _write_source(package, decided, directory)
-    _write_mlflow(directory)
-    document = {"format": 1, **package.description, **engine, "versions": _versions()}
+    document = {
+        "format": 1,
+        **package.description,
+        **engine,
+        "versions": versions(),
+    }
     (directory / "README.md").write_text(model_card(document, inputs), encoding="utf-8")
     if report is not None:
         report(document, directory)
@@ -122,6 +124,15 @@ def _engine(package: Package, directory: Path, child: parity.Child | None) -> di
     return {"engine": built.kind, "engineReason": built.reason, "modelDigest": digest}
 
 
+def _onnx_engine(package: Package, model: Any, directory: Path) -> dict[str, Any]:
+    """onnxruntime, which judged it as well."""
+    from kaizen.training.models.onnx import REASON, save  # onnxruntime is for such models only
+
+    digest = save(model, package.threshold, package.held_out.frame, package.data, directory)
+    write_onnx(directory)
+    return {"engine": "onnx", "engineReason": REASON, "modelDigest": digest}
+
+
 def _telling(package: Package) -> pd.DataFrame:
     """Held-out rows, and a training row for each text column that has gaps: they show what stands for a missing text."""
     trained = package.trained.frame
@@ -132,10 +143,11 @@ def _telling(package: Package) -> pd.DataFrame:
     return pd.concat([held_out, trained.iloc[sorted(set(gaps))]], ignore_index=True) if gaps else held_out
 
 
-def _write_reference(package: Package, directory: Path) -> None:
-    """Dates have no reference: what is newer than the training data lies outside of them by nature."""
+def _write_reference(package: Package, inputs: Collection[str], directory: Path) -> None:
+    """Of what the server is sent.  Dates have no reference: what is newer than the training data lies outside of them."""
     trained = package.trained
-    columns = {str(name): _plain(column) for name, column in trained.frame.items() if column.dtype.kind != "M"}
+    sent = ((str(name), column) for name, column in trained.frame.items() if name in inputs and column.dtype.kind != "M")
+    columns = {name: _plain(column) for name, column in sent}
     kinds = {name: kind for name, kind in trained.kinds.items() if name in columns}
     judged = package.judged
     scores = judged if judged.ndim == 1 else judged[:, 1] if judged.shape[1] == 2 else judged.max(axis=1)
@@ -187,43 +199,6 @@ def _write_source(package: Package, decided: Any, directory: Path) -> None:
 def _spread(frame: pd.DataFrame, rows: int) -> pd.DataFrame:
     """At most so many rows, evenly from all of them."""
     return frame.iloc[np.unique(np.linspace(0, len(frame) - 1, min(rows, len(frame))).astype(np.int64))].reset_index(drop=True)
-
-
-def _write_mlflow(directory: Path) -> None:
-    """What mlflow.sklearn and mlflow.pyfunc need to open the directory, without MLflow.
-
-    skops builds only types that it knows or that are named here; all are scikit-learn's, NumPy's or the standard library's.
-    """
-    model = {
-        "flavors": {
-            "python_function": {
-                "env": {"virtualenv": "python_env.yaml"},
-                "loader_module": "mlflow.sklearn",
-                "model_path": MODEL_FILE,
-                "predict_fn": "predict",
-                "python_version": platform.python_version(),
-            },
-            "sklearn": {
-                "code": None,
-                "pickled_model": MODEL_FILE,
-                "serialization_format": "skops",
-                "sklearn_version": importlib.metadata.version("scikit-learn"),
-                "skops_trusted_types": skops.io.get_untrusted_types(file=directory / MODEL_FILE),
-            },
-        },
-    }
-    (directory / "MLmodel").write_text(yaml.safe_dump(model), encoding="utf-8")
-    held = " ".join([MODEL_FILE, *skops.io.get_untrusted_types(file=directory / MODEL_FILE)])
-    wanted = [*(name for name in PACKAGES if name != "treelite"), *(name for name, module in BOOSTERS.items() if module in held)]
-    needed = [f"{name}=={importlib.metadata.version(name)}" for name in wanted]
-    (directory / "requirements.txt").write_text("\n".join(needed) + "\n", encoding="utf-8")
-    environment = {"python": platform.python_version(), "build_dependencies": ["pip"], "dependencies": ["-r requirements.txt"]}
-    (directory / "python_env.yaml").write_text(yaml.safe_dump(environment, sort_keys=False), encoding="utf-8")
-
-
-def _versions() -> dict[str, str]:
-    packages = {name: importlib.metadata.version(name) for name in (*PACKAGES, *BOOSTERS)}
-    return {"python": platform.python_version(), "kaizen": __version__, **packages}
 
 
 def _file(path: Path, directory: Path) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """What a user's own code leaves: a model and its metrics over time, read as what a stranger wrote.
 
-A model is scikit-learn's, saved by skops: no pickle is loaded, and no type that is not trusted.
+A model is scikit-learn's, saved by skops, or an ONNX graph: no pickle is loaded, and no type that is not trusted.
 """
 
 import json
@@ -23,8 +23,12 @@ if TYPE_CHECKING:
 __all__ = ["Point", "Points", "as_pipeline", "read_metrics", "read_model"]
 
 STEP = "Train"
+ONNX = ".onnx"
 PICKLES = (".pkl", ".pickle", ".joblib", ".cloudpickle")
-SAVE = "save it by skops.io.dump(model, …/model.skops) or mlflow.sklearn.save_model(…, serialization_format='skops')"
+SAVE = (
+    "save it by skops.io.dump(model, …/model.skops), by mlflow.sklearn.save_model(…, serialization_format='skops'), "
+    "or as one …/model.onnx"
+)
 MOST_BYTES = 16 * 2**20
 MOST_POINTS = 10_000
 TRIED_ROWS = 20
@@ -54,9 +58,19 @@ class Points:
     """Lines that are no metric."""
 
 
+@dataclass(frozen=True)
+class OnnxFile:
+    """A graph, before it is known how the data go into it."""
+
+    name: str
+    content: bytes
+
+
 def read_model(directory: Path) -> Any:
-    """The fitted scikit-learn estimator in a directory.  Raises Failure."""
+    """The fitted scikit-learn estimator in a directory, or an OnnxFile.  Raises Failure."""
     path = _model_file(directory)
+    if path.suffix == ONNX:
+        return OnnxFile(path.name, path.read_bytes())
     import skops.io
 
     from kaizen.serving.engine.base import EngineError
@@ -81,6 +95,10 @@ def as_pipeline(model: Any, train: "Rows", task: str) -> "Pipeline":
     from sklearn.compose import ColumnTransformer
     from sklearn.pipeline import Pipeline
 
+    if isinstance(model, OnnxFile):
+        from kaizen.training.models.onnx import to_estimator  # onnxruntime is for such models only
+
+        model = to_estimator(model.name, model.content, train, task)
     features = [str(name) for name in train.frame.columns]
     names = getattr(model, "feature_names_in_", None)
     wanted = features if names is None else [str(name) for name in names]
@@ -126,7 +144,7 @@ def read_metrics(path: Path) -> Points:
 
 
 def _model_file(directory: Path) -> Path:
-    """The skops file, by the MLmodel that names it or as the only one."""
+    """The skops or ONNX file, by the MLmodel that names it or as the only one."""
     files = sorted(path for path in directory.rglob("*") if path.is_file()) if directory.is_dir() else []
     described = [path for path in files if path.name == "MLmodel"]
     if len(described) > 1:
@@ -134,20 +152,14 @@ def _model_file(directory: Path) -> Path:
         raise Failure(STEP, "ModelAmbiguous", f"the container left several models, {listed}: leave one in $KAIZEN_MODEL_DIR")
     if described:
         return _from_mlflow(described[0])
-    skops_files = [path for path in files if path.suffix == ".skops"]
-    if len(skops_files) == 1:
-        return skops_files[0]
-    if skops_files:
-        listed = ", ".join(str(path.relative_to(directory)) for path in skops_files)
+    models = [path for path in files if path.suffix in (".skops", ONNX)]
+    if len(models) == 1:
+        return models[0]
+    if models:
+        listed = ", ".join(str(path.relative_to(directory)) for path in models)
         raise Failure(STEP, "ModelAmbiguous", f"the container left several models, {listed}: leave one in $KAIZEN_MODEL_DIR")
     for path in files:
         name = path.relative_to(directory)
-        if path.suffix == ".onnx":
-            raise Failure(
-                STEP,
-                "OnnxNotSupported",
-                f"{name} is an ONNX graph, which Kaizen cannot judge yet: leave a scikit-learn model; {SAVE}",
-            )
         if path.suffix in PICKLES:
             raise Failure(STEP, "ModelIsPickle", f"{name} is a pickle, which could run any code where it is loaded: {SAVE}")
     found = f"only {files[0].relative_to(directory)}" if files else "nothing"
@@ -162,17 +174,25 @@ def _from_mlflow(path: Path) -> Path:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as problem:
         raise Failure(STEP, "ModelUnreadable", f"MLmodel cannot be read: {' '.join(str(problem).split())[:300]}") from problem
     flavors = document.get("flavors") if isinstance(document, Mapping) else None
-    flavor = flavors.get("sklearn") if isinstance(flavors, Mapping) else None
-    if not isinstance(flavor, Mapping):
-        has = ", ".join(map(str, flavors)) if isinstance(flavors, Mapping) else "none"
-        raise Failure(STEP, "FlavourNotSupported", f"MLmodel has the flavours {has} and not sklearn: {SAVE}")
-    if flavor.get("serialization_format") != "skops":
-        used = flavor.get("serialization_format") or "pickle"
-        raise Failure(STEP, "ModelIsPickle", f"MLmodel says that the model is saved by {used}, which could run any code: {SAVE}")
+    flavors = flavors if isinstance(flavors, Mapping) else {}
+    flavor, graph = flavors.get("sklearn"), flavors.get("onnx")
+    if isinstance(flavor, Mapping):
+        if flavor.get("serialization_format") != "skops":
+            used = flavor.get("serialization_format") or "pickle"
+            message = f"MLmodel says that the model is saved by {used}, which could run any code: {SAVE}"
+            raise Failure(STEP, "ModelIsPickle", message)
+        return _beside(path, str(flavor.get("pickled_model") or "model.skops"))
+    if isinstance(graph, Mapping):
+        return _beside(path, str(graph.get("data") or "model.onnx"))
+    has = ", ".join(map(str, flavors)) or "none"
+    raise Failure(STEP, "FlavourNotSupported", f"MLmodel has the flavours {has}, and neither sklearn nor onnx: {SAVE}")
+
+
+def _beside(path: Path, name: str) -> Path:
     root = path.parent.resolve()
-    model = (root / str(flavor.get("pickled_model") or "model.skops")).resolve()
+    model = (root / name).resolve()
     if not model.is_relative_to(root) or not model.is_file():
-        raise Failure(STEP, "ModelMissing", f"MLmodel names the file {flavor.get('pickled_model')}, which is not beside it")
+        raise Failure(STEP, "ModelMissing", f"MLmodel names the file {name}, which is not beside it")
     return model
 
 

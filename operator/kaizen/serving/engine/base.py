@@ -14,10 +14,11 @@ __all__ = [
     "CLASSIFICATION",
     "ENGINE_FILE",
     "FORMAT",
+    "GRAPH_FILE",
     "MODEL_FILE",
     "REGRESSION",
-    "TREES_FILE",
     "Answer",
+    "Attributions",
     "Column",
     "Datatype",
     "Engine",
@@ -31,10 +32,10 @@ __all__ = [
     "prepare",
 ]
 
-FORMAT = 1
+FORMAT = 2
 ENGINE_FILE = "engine.json"
-TREES_FILE = "trees.treelite"
 MODEL_FILE = "model.skops"
+GRAPH_FILE = "model.onnx"
 
 Task = Literal["Classification", "Regression"]
 CLASSIFICATION: Task = "Classification"
@@ -90,6 +91,21 @@ class Answer:
         return None if self.scores is None else np.array(self.scores, dtype=np.float64).reshape(-1, self.classes)
 
 
+@dataclass(frozen=True)
+class Attributions:
+    """What each input added to each score of each row; with the base they add up to the score."""
+
+    inputs: tuple[str, ...]
+    outputs: int
+    """1 for a regression and for two classes, of which it is the second; else the number of classes."""
+    base: list[float]
+    """One an output: the score when nothing is known of the row."""
+    values: list[float]
+    """Row by row, output by output: rows x outputs x inputs."""
+    unit: str = "score"
+    """Of base and values: number, probability, log-odds, logarithm (of the number), or the model's own score."""
+
+
 class Engine(Protocol):
     """What the server asks of an engine.  Not for several threads at once: rows share kept buffers."""
 
@@ -112,6 +128,10 @@ class Engine(Protocol):
     @property
     def timestamp(self) -> str | None: ...
 
+    @property
+    def joins(self) -> bool:
+        """Whether a call costs far more than a row: the caller then joins the requests that wait into one predict."""
+
     def columns(self, data: Mapping[str, Sequence[Any] | NDArray[Any]]) -> list[Column]:
         """The inputs in the engine's order, types checked.  Other names in `data` are left alone.
 
@@ -120,6 +140,9 @@ class Engine(Protocol):
 
     def predict(self, columns: list[Column], rows: int) -> Answer:
         """Answers for `rows` prepared rows.  Raises Refused where scikit-learn would raise."""
+
+    def explain(self, columns: list[Column], rows: int) -> Attributions:
+        """What each input added to the scores.  Raises Refused: where `predict` does, or this model has no explanations."""
 
 
 _NUMBERS: frozenset[type] = frozenset({float, int, type(None)})

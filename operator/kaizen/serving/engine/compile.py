@@ -6,24 +6,43 @@ Two tables by class name hold what can be compiled: `transformers` and `estimato
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from kaizen.serving.engine import frames
-from kaizen.serving.engine.base import CLASSIFICATION, ENGINE_FILE, FORMAT, REGRESSION, TREES_FILE, Input, Refused
-from kaizen.serving.engine.estimators import ESTIMATORS
-from kaizen.serving.engine.sklearn import ask
-from kaizen.serving.engine.transformers import TRANSFORMERS, Flow, Uncovered, is_a, is_known, is_sklearn
-from kaizen.serving.engine.transforms import Transform
+from kaizen.serving.engine.base import CLASSIFICATION, ENGINE_FILE, FORMAT, REGRESSION, Input, Refused
+from kaizen.serving.engine.chain import ask, choose
+from kaizen.serving.engine.estimators import compile_model
+from kaizen.serving.engine.explanation.background import with_background
+from kaizen.serving.engine.models import tolerance
+from kaizen.serving.engine.transformers import Uncovered, compile_steps, entry, flattened, read
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Compiled", "NotCovered", "compile_pipeline", "save", "save_fallback"]
+__all__ = ["Compiled", "Files", "NotCovered", "compile_pipeline", "save", "save_fallback"]
+
+SUFFIX = ".treelite"
+"""Of a file beside engine.json, when its stem names none."""
+
+
+@dataclass
+class Files:
+    """The files beside engine.json that a model asks for: trees, arrays."""
+
+    contents: dict[str, bytes] = field(default_factory=dict)
+    """By name."""
+
+    def add(self, stem: str, content: bytes) -> str:
+        """The name under which the model will find the content: `trees` gives trees-0.treelite, `vectors.npy` vectors-0.npy."""
+        base, dot, suffix = stem.partition(".")
+        name = f"{base}-{len(self.contents)}{dot + suffix if dot else SUFFIX}"
+        self.contents[name] = content
+        return name
 
 
 @dataclass(frozen=True)
@@ -32,14 +51,17 @@ class Compiled:
 
     document: Mapping[str, Any]
     """engine.json."""
-    trees: bytes | None
-    """Treelite's form of the trees, when the model has any."""
+    files: Mapping[str, bytes]
+    """Those beside it, by name."""
 
     @property
     def digest(self) -> str:
         """The version's modelDigest: equal for equal fits, whatever else is in the directory."""
         canonical = json.dumps(self.document, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-        return "sha256:" + hashlib.sha256(canonical.encode() + b"\0" + (self.trees or b"")).hexdigest()
+        hashed = hashlib.sha256(canonical.encode())
+        for name, content in sorted(self.files.items()):
+            hashed.update(b"\0" + name.encode() + b"\0" + hashlib.sha256(content).digest())
+        return "sha256:" + hashed.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -69,9 +91,10 @@ def compile_pipeline(
 
 
 def save(compiled: Compiled, directory: Path) -> None:
-    """Write engine.json and, where there are any, the trees."""
-    if compiled.trees is not None:
-        (directory / TREES_FILE).write_bytes(compiled.trees)
+    """Write engine.json and the files beside it, in the place of an earlier engine's."""
+    _clear(directory)
+    for name, content in compiled.files.items():
+        (directory / name).write_bytes(content)
     _write(compiled.document, directory)
 
 
@@ -93,8 +116,15 @@ def save_fallback(
         raise ValueError(str(error)) from error
     header = _header(pipeline, inputs, threshold, {"keys": list(keys), "timestamp": timestamp})
     described = frames.describe(frame[[one.name for one in inputs]])
-    _write({**header, "kind": "sklearn", "reason": reason, "frame": described}, directory)
-    (directory / TREES_FILE).unlink(missing_ok=True)
+    _clear(directory)
+    way = choose(pipeline, inputs, described, threshold, frame)
+    _write({**header, "kind": "sklearn", "reason": reason, "frame": described, "call": way}, directory)
+
+
+def _clear(directory: Path) -> None:
+    for pattern in ("*-[0-9]*" + SUFFIX, "*-[0-9]*.npy"):
+        for path in directory.glob(pattern):
+            path.unlink()
 
 
 def _write(document: Mapping[str, Any], directory: Path) -> None:
@@ -102,36 +132,27 @@ def _write(document: Mapping[str, Any], directory: Path) -> None:
 
 
 def _compile(pipeline: Any, frame: "pd.DataFrame", threshold: float | None, declared: Mapping[str, Any]) -> Compiled:
-    *before, estimator = _flat(pipeline)
-    name = type(estimator).__name__
-    if name not in ESTIMATORS or not is_known(estimator):
-        raise Uncovered(f"{name} is not compiled yet")
     columns = [str(column) for column in getattr(pipeline, "feature_names_in_", frame.columns)]
-    pieces = list(_pieces(before, columns))
-    used = [column for column in columns if any(column in names for names, _ in pieces)]
-    inputs = _inputs(pipeline, frame, used, threshold)
-    branches, flows = [], []
-    for names, chain in pieces:
-        document, flow = _branch([used.index(one) for one in names], names, chain, inputs, frame)
-        branches.append(document)
-        flows.append(flow)
-    joined = Flow.numbers(0)
-    for flow in flows:
-        joined.datatypes += flow.datatypes
-        joined.missing += flow.missing
-        joined.values += flow.values
-    joined.sparse = getattr(before[0], "sparse_output_", flows[-1].sparse) if before else False
-    after, joined = _steps(before[1:] if before and is_a(before[0], "ColumnTransformer") else [], joined)
-    model, care, trees = ESTIMATORS[name](estimator, joined)
+    used = sorted(read([pipeline], range(len(columns))))
+    inputs = _inputs(pipeline, frame, [columns[i] for i in used], threshold)
+    *before, estimator = flattened(pipeline)
+    steps, flow = compile_steps(before, entry(frame, columns, used))
+    files = Files()
+    model = with_background(compile_model(estimator, flow, files), steps, _rows(frame, inputs), files)
     document = {
         **_header(pipeline, inputs, threshold, declared),
         "kind": "compiled",
         "reason": "",
-        "branches": branches,
-        "after": [step.document() for step in [*after, *care]],
+        "tolerance": tolerance(model),
+        "steps": [step.document() for step in steps],
         "model": model,
     }
-    return Compiled(document, trees)
+    return Compiled(document, files.contents)
+
+
+def _rows(frame: "pd.DataFrame", inputs: Sequence[Input]) -> list[tuple[Any, ...]]:
+    """Of the inputs, prepared."""
+    return list(zip(*(frames.cells(frame[one.name]) for one in inputs), strict=True))
 
 
 def _header(pipeline: Any, inputs: Sequence[Input], threshold: float | None, declared: Mapping[str, Any]) -> dict[str, Any]:
@@ -141,6 +162,7 @@ def _header(pipeline: Any, inputs: Sequence[Input], threshold: float | None, dec
         "task": REGRESSION if classes is None else CLASSIFICATION,
         "inputs": [{"name": one.name, "datatype": one.datatype, "nullable": one.nullable} for one in inputs],
         "classes": None if classes is None else np.asarray(classes).tolist(),
+        "probabilities": hasattr(pipeline, "predict_proba"),
         "threshold": threshold,
         **declared,
     }
@@ -156,8 +178,8 @@ def _inputs(pipeline: Any, frame: "pd.DataFrame", names: Sequence[str], threshol
         plain.append(Input(name, kind, True))
     described = frames.describe(frame[list(names)])
     whole = frame[list(names)].dropna()
-    example = (whole if len(whole) else frame[list(names)]).iloc[0]
-    row: list[list[Any]] = [[example[name].item() if hasattr(example[name], "item") else example[name]] for name in names]
+    example = (whole if len(whole) else frame[list(names)]).iloc[:1]
+    row: list[list[Any]] = [frames.cells(example[name]) for name in names]
     made = []
     for i, one in enumerate(plain):
         missing: list[Any] = [None if one.datatype == "BYTES" else float("nan")]
@@ -167,52 +189,3 @@ def _inputs(pipeline: Any, frame: "pd.DataFrame", names: Sequence[str], threshol
         except Refused:
             made.append(Input(one.name, one.datatype, False))
     return made
-
-
-def _pieces(before: Sequence[Any], columns: Sequence[str]) -> Iterator[tuple[list[str], list[Any]]]:
-    """Columns and the transformers that they pass through, in the order of the output."""
-    if not before or not is_a(before[0], "ColumnTransformer"):
-        yield list(columns), list(before)
-        return
-    transformer = before[0]
-    if transformer.transformer_weights:
-        raise Uncovered("ColumnTransformer with transformer_weights is not compiled yet")
-    for name, piece, _ in transformer.transformers_:
-        indices = transformer._transformer_to_input_indices[name]
-        if len(indices) and not (isinstance(piece, str) and piece == "drop"):
-            yield [columns[i] for i in indices], _flat(piece)
-
-
-def _branch(
-    indices: list[int], names: Sequence[str], chain: Sequence[Any], inputs: Sequence[Input], frame: "pd.DataFrame"
-) -> tuple[dict[str, Any], Flow]:
-    datatypes: list[str] = [inputs[i].datatype for i in indices]
-    markers = [
-        frames.missing_marker(frame[name]) if kind == "BYTES" else np.nan for name, kind in zip(names, datatypes, strict=True)
-    ]
-    steps, flow = _steps(chain, Flow(datatypes, markers, [None] * len(indices)))
-    if "BYTES" in flow.datatypes:
-        raise Uncovered(f"strings of column {names[flow.datatypes.index('BYTES')]!r} reach the model without an encoder")
-    lists = "BYTES" in datatypes or (bool(steps) and steps[0].looks_up)
-    return {"columns": indices, "read": "Lists" if lists else "Matrix", "steps": [step.document() for step in steps]}, flow
-
-
-def _steps(chain: Sequence[Any], flow: Flow) -> tuple[list[Transform], Flow]:
-    steps: list[Transform] = []
-    for transformer in chain:
-        name = type(transformer).__name__
-        if name not in TRANSFORMERS or not is_sklearn(transformer):
-            raise Uncovered(f"{name} is not compiled yet")
-        step, flow = TRANSFORMERS[name](transformer, flow)
-        if step is not None:
-            steps.append(step)
-    return steps, flow
-
-
-def _flat(transformer: Any) -> list[Any]:
-    """The steps of nested pipelines, those that do nothing left out."""
-    if transformer is None or (isinstance(transformer, str) and transformer == "passthrough"):
-        return []
-    if is_a(transformer, "Pipeline"):
-        return [inner for _, step in transformer.steps for inner in _flat(step)]
-    return [transformer]

@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 from pandas.api.types import is_object_dtype
 
-from kaizen.serving.engine.base import Column, Datatype, Input, Refused
+from kaizen.serving.engine.base import Column, Datatype, Input, Value
+from kaizen.serving.engine.moments import NO_DATE, moment
 
-__all__ = ["build", "datatype", "describe", "missing_marker"]
+__all__ = ["build", "cells", "datatype", "describe", "missing_marker"]
 
 
 def datatype(series: "pd.Series[Any]") -> Datatype | None:
@@ -30,6 +31,14 @@ def datatype(series: "pd.Series[Any]") -> Datatype | None:
     if is_object_dtype(kind) or str(kind) == "str" or isinstance(kind, pd.StringDtype):
         return "BYTES" if series.dropna().map(lambda value: isinstance(value, str)).all() else None
     return None
+
+
+def cells(series: "pd.Series[Any]") -> list[Value]:
+    """A column as a request brings it, prepared: dates as ISO texts, missing strings None, missing numbers NaN."""
+    if series.dtype.kind == "M":
+        return [None if value is pd.NaT else value.isoformat() for value in series]
+    missing: Value = None if datatype(series) == "BYTES" else np.nan
+    return [missing if value is None or value != value else value for value in series.tolist()]
 
 
 def missing_marker(series: "pd.Series[Any]") -> Any:
@@ -52,20 +61,24 @@ def build(inputs: Sequence[Input], columns: Sequence[Column], described: Mapping
         if one.datatype == "BYTES":
             made[one.name] = _texts(one, column, described[one.name])
         else:
-            made[one.name] = pd.Series(_numbers(one, column))
+            made[one.name] = _numbers(one, column)
     return pd.DataFrame(made)
 
 
 def _texts(one: Input, column: Column, described: Mapping[str, Any]) -> "pd.Series[Any]":
     kind = described["dtype"]
     if kind.startswith("datetime64"):
-        try:
-            moments = pd.to_datetime(pd.Series(list(column), dtype=object), utc=True, format="ISO8601")
-        except (ValueError, TypeError, OverflowError) as error:
-            raise Refused(f"input {one.name!r} must be a date and time as 2026-11-21T08:30:00: {error}") from error
-        return moments.dt.tz_localize(None).astype(kind)
+        return _dates(column, kind)
     marker = None if described["missing"] == "None" else np.nan
     return pd.Series([marker if value is None else value for value in column], dtype=kind)
+
+
+def _dates(column: Column, kind: str) -> "pd.Series[Any]":
+    unit, _, zone = kind.removeprefix("datetime64[").removesuffix("]").partition(", ")
+    numbers = [None if text is None else moment(text, unit) for text in column]
+    units = np.array([NO_DATE if number is None else number for number in numbers], dtype=np.int64)
+    dates = pd.Series(units.view(f"datetime64[{unit}]"))
+    return dates.dt.tz_localize("UTC").astype(kind) if zone else dates
 
 
 def _numbers(one: Input, column: Column) -> Any:

@@ -1,12 +1,17 @@
 """Rows that break engines: each column missing, categories never seen, extremes, one step either side of split thresholds."""
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kaizen.serving.engine import frames
 from kaizen.serving.engine.base import Input, Value
+from kaizen.serving.engine.origins import Origin, trace
+from kaizen.serving.engine.transformers import Flow, Uncovered, compile_steps, entry, flattened, members_of, read
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,8 +22,15 @@ LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
 MILD = (0.0, -0.0, 1.0, -1.0, 0.5, 5e-324, 1e-45, 2.0**53 + 2, -(2.0**63), LARGEST_FLOAT32, -LARGEST_FLOAT32, 1e30)
 WILD = (float("inf"), float("-inf"), 3.5e38, -1e308)
 WHOLE = (2**53 + 1, 2**63 - 1, -(2**63))
+DATES = (
+    *("1970-01-01", "2026-02-29", "2026-11-21T24:00:00", "0001-01-01T00:00:00", "9999-12-31T23:59:59.999999"),
+    *("2026-11-21T08:30:00Z", "2026-11-21 08:30:00.1234567+05:30", "20261121T083000", "2262-05-01", "1677-01-01", "NaT"),
+)
 TEXTS = ("", " ", "\x00", "nan", "None", "é", "e\u0301", "0", "never seen", "x" * 5000)
 
+START = datetime(1970, 1, 1, tzinfo=UTC)
+FIRST_DATE, LAST_DATE = -9e15, 9e15
+"""Microseconds that all of NumPy's dates can count."""
 THRESHOLDS = 600
 """Split thresholds tried, spread over the inputs."""
 BASES = 7
@@ -41,7 +53,8 @@ def hostile(inputs: Sequence[Input], frame: "pd.DataFrame", splits: Mapping[str,
     plain: list[list[Value]] = list(bases)
     risky: list[list[Value]] = [[_missing(one) for one in inputs]]
     for column, one in enumerate(inputs):
-        mild, wild = _values(one, [base[column] for base in bases], splits.get(one.name, ()))
+        known, near = [base[column] for base in bases], splits.get(one.name, ())
+        mild, wild = _dates(near) if frame[one.name].dtype.kind == "M" else _values(one, known, near)
         (mild if one.nullable else wild).append(_missing(one))
         for rows, values in ((plain, mild), (risky, wild)):
             for value in values:
@@ -56,7 +69,7 @@ def _bases(inputs: Sequence[Input], frame: "pd.DataFrame") -> list[list[Value]]:
     whole = frame[[one.name for one in inputs]].dropna()
     chosen = whole if len(whole) else frame[[one.name for one in inputs]]
     picked = chosen.iloc[np.unique(np.linspace(0, len(chosen) - 1, BASES).astype(int))]
-    columns = [[None if value != value else value for value in picked[one.name].tolist()] for one in inputs]
+    columns = [frames.cells(picked[one.name]) for one in inputs]
     return [list(row) for row in zip(*columns, strict=True)]
 
 
@@ -80,29 +93,61 @@ def _values(one: Input, known: Sequence[Value], splits: Iterable[float]) -> tupl
     return mild, list(WILD)
 
 
-def thresholds(estimator: Any, document: Mapping[str, Any]) -> dict[str, list[float]]:
-    """Split thresholds of a tree ensemble by input, as values of the input; empty for other models and steps."""
+def _dates(splits: Iterable[float]) -> tuple[list[Value], list[Value]]:
+    near = []
+    for split in splits:
+        if FIRST_DATE < split < LAST_DATE:
+            middle = START + timedelta(microseconds=round(split))
+            near += [(middle + timedelta(microseconds=step)).isoformat() for step in (-1, 0, 1)]
+    return [*near], [*DATES, *TEXTS]
+
+
+@np.errstate(all="ignore")
+def thresholds(pipeline: Any, frame: "pd.DataFrame") -> dict[str, list[float]]:
+    """Split thresholds of the tree ensembles of a pipeline by input, as values of the input; none where they are not followed."""
+    columns = [str(column) for column in getattr(pipeline, "feature_names_in_", frame.columns)]
+    used = sorted(read([pipeline], range(len(columns))))
     found: dict[int, set[float]] = {}
-    for feature, threshold in _splits(estimator):
-        found.setdefault(feature, set()).add(threshold)
-    names = [one["name"] for one in document["inputs"]]
-    most = max(5, THRESHOLDS // max(1, len(names)))
+    try:
+        for place, value in _followed(pipeline, entry(frame, columns, used), [Origin(place) for place in range(len(used))]):
+            if np.isfinite(value):
+                found.setdefault(place, set()).add(value)
+    except Uncovered:
+        return {}
+    most = max(5, THRESHOLDS // max(1, len(used)))
     spread: dict[str, list[float]] = {}
-    for feature, (column, mean, scale) in _origins(document).items():
-        values = sorted(value * scale + mean for value in found.get(feature, ()) if np.isfinite(value))
-        chosen = np.unique(np.linspace(0, len(values) - 1, most).astype(int)) if values else ()
-        spread.setdefault(names[column], []).extend(values[i] for i in chosen)
+    for place, every in found.items():
+        values = sorted(every)
+        chosen = np.unique(np.linspace(0, len(values) - 1, most).astype(int))
+        spread[columns[used[place]]] = [values[i] for i in chosen]
     return spread
 
 
+def _followed(estimator: Any, flow: Flow, origins: Sequence[Origin | None]) -> Iterable[tuple[int, float]]:
+    """Input and threshold for all splits whose column comes from one input."""
+    *before, final = flattened(estimator)
+    steps, leaving = compile_steps(before, flow)
+    origins = trace(steps, origins)
+    members = members_of(final)
+    for member in members:
+        yield from _followed(member, leaving, origins)
+    if members:
+        return
+    for feature, threshold in _splits(final):
+        origin = origins[feature]
+        if origin is not None:
+            yield origin.place, float(origin.back(threshold))
+
+
 def _splits(estimator: Any) -> Iterable[tuple[int, float]]:
-    for calibrated in getattr(estimator, "calibrated_classifiers_", ()):
-        yield from _splits(getattr(calibrated.estimator, "estimator", calibrated.estimator))
-        return
     if hasattr(estimator, "booster_"):
-        yield from _leaves(estimator.booster_)
+        yield from _lightgbm(estimator.booster_)
         return
-    for tree in getattr(estimator, "estimators_", ()):
+    if hasattr(estimator, "get_booster"):
+        yield from _xgboost(estimator.get_booster())
+        return
+    trees = [estimator, *np.ravel(getattr(estimator, "estimators_", ()))]
+    for tree in (one for one in trees if hasattr(one, "tree_")):
         inner = tree.tree_.feature >= 0
         yield from zip(tree.tree_.feature[inner].tolist(), tree.tree_.threshold[inner].tolist(), strict=True)
     order = None
@@ -115,36 +160,20 @@ def _splits(estimator: Any) -> Iterable[tuple[int, float]]:
             yield from zip(features.tolist(), nodes["num_threshold"].tolist(), strict=True)
 
 
-def _leaves(booster: Any) -> Iterable[tuple[int, float]]:
+def _lightgbm(booster: Any) -> Iterable[tuple[int, float]]:
     table = booster.trees_to_dataframe()
     table = table[(table["decision_type"] == "<=") & table["split_feature"].notna()]
-    numbers = {name: number for number, name in enumerate(booster.feature_name())}
-    yield from zip(table["split_feature"].map(numbers).tolist(), table["threshold"].astype(float).tolist(), strict=True)
+    yield from _named(table["split_feature"], table["threshold"], booster.feature_name())
 
 
-def _origins(document: Mapping[str, Any]) -> dict[int, tuple[int, float, float]]:
-    """Feature of the model → (input, mean, scale), for features that are an input, imputed or scaled at most."""
-    if any(step["name"] != "Known" for step in document["after"]):
-        return {}
-    origins: dict[int, tuple[int, float, float]] = {}
-    position = 0
-    for branch in document["branches"]:
-        flow: list[tuple[int, float, float] | None] = [(column, 0.0, 1.0) for column in branch["columns"]]
-        for step in branch["steps"]:
-            flow = _through(step, flow)
-        origins.update({position + i: origin for i, origin in enumerate(flow) if origin is not None})
-        position += len(flow)
-    return origins
+def _xgboost(booster: Any) -> Iterable[tuple[int, float]]:
+    if json.loads(booster.save_config())["learner"]["gradient_booster"]["name"] == "gblinear":
+        return
+    table = booster.trees_to_dataframe()
+    table = table[(table["Feature"] != "Leaf") & table["Split"].notna()]
+    yield from _named(table["Feature"], table["Split"], booster.feature_names or [f"f{i}" for i in range(booster.num_features())])
 
 
-def _through(step: Mapping[str, Any], flow: Sequence[tuple[int, float, float] | None]) -> list[tuple[int, float, float] | None]:
-    match step["name"]:
-        case "Impute":
-            return [flow[i] for i in step["kept"]] + [None] * len(step["indicated"])
-        case "Scale":
-            scales = zip(flow, step["mean"], step["scale"], strict=True)
-            return [None if one is None else (one[0], one[1] + mean * one[2], one[2] * scale) for one, mean, scale in scales]
-        case "OneHot":
-            return [None] * int(step["width"])
-        case _:
-            return [None] * len(flow)
+def _named(features: Any, values: Any, names: Sequence[str]) -> Iterable[tuple[int, float]]:
+    numbers = {name: number for number, name in enumerate(names)}
+    yield from zip(features.map(numbers).tolist(), values.astype(float).tolist(), strict=True)

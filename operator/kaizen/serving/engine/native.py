@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from kaizen.serving.engine.base import EngineError, Matrix
+from kaizen.serving.engine.base import EngineError
+from kaizen.serving.engine.walker import Walker, agreeing
 
 __all__ = ["LIBRARY_VARIABLE", "Trees", "find"]
 
@@ -22,8 +24,7 @@ LIBRARY_VARIABLE = "KAIZEN_TREELITE_LIBRARY"
 """Environment: where the library is, when Treelite is not installed as a package."""
 
 _NAME = "libtreelite.so"
-_CONFIGURATION = json.dumps({"predict_type": "raw", "nthread": 1}).encode()
-_FLOAT64 = b"float64"
+_FLOAT64, _FLOAT32 = b"float64", b"float32"
 
 
 def find() -> Path:
@@ -58,51 +59,86 @@ def _check(status: int) -> None:
         raise EngineError(_libraries()[0].TreeliteGetLastError().decode(errors="replace"))
 
 
+class _Frame(ctypes.Structure):
+    """Treelite's view of an array of its own."""
+
+    _fields_ = (
+        ("buffer", ctypes.c_void_p),
+        ("format", ctypes.c_char_p),
+        ("itemsize", ctypes.c_size_t),
+        ("items", ctypes.c_size_t),
+    )
+
+
+_KINDS = {**dict.fromkeys(b"BHLQ", "u"), **dict.fromkeys(b"bhlq", "i"), **dict.fromkeys(b"fd", "f")}
+"""Of numbers, by the letter of their format."""
+
+
 class Trees:
     """An ensemble of trees, answering with the sums (or means) of the leaves that rows reach.
 
     `row_in` (width,) and `row_out` (outputs,) are the kept buffers of `one`.
     """
 
-    def __init__(self, path: Path, width: int, outputs: int) -> None:
-        """Raises EngineError when the file holds other trees than those described."""
+    def __init__(self, path: Path, width: int, outputs: int, *, single: bool = False, each: bool = False) -> None:
+        """Load a file that Treelite wrote.
+
+        Args:
+            path: the file.
+            width: columns that the trees take.
+            outputs: numbers that they give.
+            single: whether all of it is in float32.
+            each: give what each tree says instead of their sum.
+
+        Raises:
+            EngineError: the file holds other trees than those described.
+        """
         self._free, held = _libraries()
         self._model = ctypes.c_void_p()
         self._configuration = ctypes.c_void_p()
+        configuration = json.dumps({"predict_type": "score_per_tree" if each else "raw", "nthread": 1}).encode()
         _check(self._free.TreeliteDeserializeModelFromFile(os.fsencode(path), ctypes.byref(self._model)))
-        _check(self._free.TreeliteGTILParseConfig(_CONFIGURATION, ctypes.byref(self._configuration)))
+        _check(self._free.TreeliteGTILParseConfig(configuration, ctypes.byref(self._configuration)))
         self.width, self.outputs = width, outputs
+        self._kind = _FLOAT32 if single else _FLOAT64
+        self._dtype = np.dtype(self._kind.decode())
         self._verify(path)
-        self.row_in = np.zeros(width)
-        self.row_out = np.zeros(outputs)
-        self._arguments = (
+        self.row_in: NDArray[Any] = np.zeros(width, dtype=self._dtype)
+        self.row_out: NDArray[Any] = np.zeros(outputs, dtype=self._dtype)
+        self._arguments: tuple[Any, ...] = (
             self._model,
             ctypes.c_void_p(self.row_in.ctypes.data),
-            _FLOAT64,
+            self._kind,
             ctypes.c_uint64(1),
             ctypes.c_void_p(self.row_out.ctypes.data),
             self._configuration,
         )
         self._predict_held = held.TreeliteGTILPredict
+        self._walker: Walker | None = None
+        if not single and not each and (walker := agreeing(self.field, self.field, self.many, width, outputs)):
+            self._walker, self._predict_held = walker, walker.function
+            self._arguments = walker.arguments(self.row_in, self.row_out)
 
-    def one(self) -> Matrix:
+    def one(self) -> NDArray[Any]:
         """The sums for the row in `row_in`; the array returned is `row_out`, overwritten by the next call."""
         if self._predict_held(*self._arguments):
             _check(1)
         return self.row_out
 
-    def many(self, matrix: Matrix) -> Matrix:
+    def many(self, matrix: NDArray[Any]) -> NDArray[Any]:
         """The sums, shape (rows, outputs), for a matrix (rows, width)."""
         rows, width = matrix.shape
         if width != self.width:
             raise EngineError(f"the trees take {self.width} columns, not {width}")
-        given = np.ascontiguousarray(matrix, dtype=np.float64)
-        sums = np.zeros((rows, self.outputs))
+        given = np.ascontiguousarray(matrix, dtype=self._dtype)
+        if self._walker is not None:
+            return self._walker.many(given)
+        sums = np.zeros((rows, self.outputs), dtype=self._dtype)
         _check(
             self._free.TreeliteGTILPredict(
                 self._model,
                 ctypes.c_void_p(given.ctypes.data),
-                _FLOAT64,
+                self._kind,
                 ctypes.c_uint64(rows),
                 ctypes.c_void_p(sums.ctypes.data),
                 self._configuration,
@@ -110,14 +146,25 @@ class Trees:
         )
         return sums
 
+    def field(self, name: str, tree: int | None = None) -> NDArray[Any]:
+        """A copy of a field of one tree, or of the ensemble, by its name in Treelite's files."""
+        frame = _Frame()
+        if tree is None:
+            _check(self._free.TreeliteGetHeaderField(self._model, name.encode(), ctypes.byref(frame)))
+        else:
+            _check(self._free.TreeliteGetTreeField(self._model, ctypes.c_uint64(tree), name.encode(), ctypes.byref(frame)))
+        dtype = np.dtype(f"{_KINDS[frame.format[-1]]}{frame.itemsize}")
+        content = ctypes.string_at(frame.buffer, frame.items * frame.itemsize) if frame.items else b""
+        return np.frombuffer(content, dtype=dtype)
+
     def _verify(self, path: Path) -> None:
         library, width = self._free, ctypes.c_size_t()
         _check(library.TreeliteQueryNumFeature(self._model, ctypes.byref(width)))
         for query in (library.TreeliteGetInputType, library.TreeliteGetOutputType):
             kind = ctypes.c_char_p()
             _check(query(self._model, ctypes.byref(kind)))
-            if kind.value != _FLOAT64:
-                raise EngineError(f"{path.name} holds trees of {kind.value!r}; only {_FLOAT64!r} is exact")
+            if kind.value != self._kind:
+                raise EngineError(f"{path.name} holds trees of {kind.value!r}; only {self._kind!r} is exact here")
         shape, dimensions = ctypes.POINTER(ctypes.c_uint64)(), ctypes.c_uint64()
         one: Any = ctypes.c_uint64(1)
         _check(

@@ -21,10 +21,8 @@ from kaizen.serving.engine.base import Engine, Input, Refused, Value
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["TOLERANCE", "Built", "Child", "Parity", "build", "check", "compare"]
+__all__ = ["Built", "Child", "Parity", "build", "check", "compare"]
 
-TOLERANCE = 1e-12
-"""Of a probability; of a predicted number relative to its size, above one."""
 MOST_ROWS = 10_000
 """Real rows compared; of more, as many spread evenly."""
 TIMEOUT_SECONDS = 600.0
@@ -149,17 +147,16 @@ def compare(pipeline: Any, directory: Path, frame: "pd.DataFrame") -> Parity:
     described = frames.describe(frame[[one.name for one in engine.inputs]])
     reference = Fallback({**document, "inputs": inputs, "frame": described}, directory, pipeline)
 
-    estimator = pipeline.steps[-1][1] if hasattr(pipeline, "steps") else pipeline
-    rows = hostile(engine.inputs, frame, thresholds(estimator, document))
+    rows = hostile(engine.inputs, frame, thresholds(pipeline, frame))
     together, singly = _real(engine.inputs, frame) + rows.plain, rows.risky
     expected = _several(reference, together) + [_ask(reference, [row])[0] for row in singly]
     by_columns = _several(engine, together) + [_many(engine, row) for row in singly]
     one_by_one = [_ask(engine, [row])[0] for row in together + singly]
-    worst = 0.0
+    worst, tolerance = 0.0, document["tolerance"]
     for way, answers in (("in a batch", by_columns), ("alone", one_by_one)):
         for row, wanted, got in zip(together + singly, expected, answers, strict=True):
             difference = _difference(wanted, got, engine.classes is not None)
-            if not difference <= TOLERANCE:
+            if not difference <= tolerance:
                 shown = ", ".join(f"{one.name}={value!r:.40}" for one, value in zip(engine.inputs, row, strict=True))
                 message = f"not exact: asked {way} for {shown}, scikit-learn says {_said(wanted)}, the engine {_said(got)}"
                 return Parity(False, len(expected), difference, message[:1000])
@@ -168,11 +165,10 @@ def compare(pipeline: Any, directory: Path, frame: "pd.DataFrame") -> Parity:
 
 
 def _real(inputs: Sequence[Input], frame: "pd.DataFrame") -> list[list[Value]]:
+    from kaizen.serving.engine import frames
+
     chosen = frame.iloc[np.unique(np.linspace(0, len(frame) - 1, MOST_ROWS).astype(int))]
-    columns = []
-    for one in inputs:
-        missing = None if one.datatype == "BYTES" else float("nan")
-        columns.append([missing if value is None or value != value else value for value in chosen[one.name].tolist()])
+    columns = [frames.cells(chosen[one.name]) for one in inputs]
     return [list(row) for row in zip(*columns, strict=True)]
 
 
@@ -197,7 +193,7 @@ def _ask(engine: Engine, rows: list[list[Value]]) -> list[Row]:
     except Refused:
         return [None] * len(rows)
     if answer.scores is None:
-        return [(None, [float(label)]) for label in answer.labels]
+        return [(None, [float(label)]) if engine.classes is None else (label, []) for label in answer.labels]
     width = answer.classes
     return [(label, answer.scores[i * width : (i + 1) * width]) for i, label in enumerate(answer.labels)]
 

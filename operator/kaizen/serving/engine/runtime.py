@@ -7,7 +7,7 @@ Both are checked against scikit-learn at packaging.
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,30 +17,45 @@ from kaizen.serving.engine.base import (
     ENGINE_FILE,
     FORMAT,
     Answer,
+    Attributions,
     Column,
     Engine,
     EngineError,
     Input,
     Label,
-    Matrix,
     Refused,
     Task,
     prepare,
 )
 
+if TYPE_CHECKING:
+    from kaizen.serving.engine.explanation import Explainer
+
 __all__ = ["Answer", "Engine", "EngineError", "Input", "Refused", "load"]
 
 ONE_BY_ONE = 3
 """Up to so many rows are answered one by one."""
+NO_EXPLANATIONS = (
+    "this model explains no single answers: only compiled ones do, and this one runs in the library that it comes from; "
+    "which inputs matter is in its report, report.html"
+)
 
 
 class Header:
     """What every engine says of itself, from engine.json."""
 
+    joins: bool = False
+    """See Engine.joins."""
+    tolerance: float = 1e-9
+    """Relative, of answers to examples: NumPy's exp gives other last bits on another CPU, and BLAS differs between one row and
+    a batch."""
+
     def __init__(self, document: Mapping[str, Any]) -> None:
         self.task: Task = document["task"]
         self.inputs: tuple[Input, ...] = tuple(Input(**one) for one in document["inputs"])
         self.classes: tuple[Label, ...] | None = None if document["classes"] is None else tuple(document["classes"])
+        self.probabilities: bool = document.get("probabilities", self.classes is not None)
+        """Whether a classification has any; a linear support vector machine has not."""
         self.threshold: float | None = document["threshold"]
         self.keys: tuple[str, ...] = tuple(document["keys"])
         self.timestamp: str | None = document["timestamp"]
@@ -49,74 +64,65 @@ class Header:
         """See Engine.columns."""
         return prepare(self.inputs, data)
 
-
-class _Branch:
-    """Some inputs and what happens to them: one entry of a ColumnTransformer."""
-
-    def __init__(self, document: Mapping[str, Any]) -> None:
-        self.columns: list[int] = document["columns"]
-        self.lists: bool = document["read"] == "Lists"
-        self.steps = [transforms.restore(step) for step in document["steps"]]
-        self.rows = [step.row for step in self.steps]
-
-    def batch(self, columns: list[Column], rows: int) -> Matrix:
-        """A matrix of shape (rows, what this branch gives)."""
-        chosen = [columns[i] for i in self.columns]
-        table: Any
-        if self.lists:
-            table = [column if isinstance(column, list) else column.tolist() for column in chosen]
-        else:
-            table = np.empty((rows, len(chosen)))
-            for i, column in enumerate(chosen):
-                table[:, i] = column
-        for step in self.steps:
-            table = step.batch(table)
-        matrix: Matrix = table
-        return matrix
+    def explain(self, columns: list[Column], rows: int) -> Attributions:
+        """See Engine.explain."""
+        raise Refused(NO_EXPLANATIONS)
 
 
 class Compiled(Header):
-    """The compiled engine: branches over the inputs, steps over their concatenation, the model."""
+    """The compiled engine: steps over the inputs, and the model."""
 
     def __init__(self, document: Mapping[str, Any], directory: Path) -> None:
         super().__init__(document)
-        self._branches = [_Branch(branch) for branch in document["branches"]]
-        self._after = [transforms.restore(step) for step in document["after"]]
+        self._steps = [transforms.restore(step) for step in document["steps"]]
+        self._rows = [step.row for step in self._steps]
         self._model = models.restore(document["model"], directory)
-        self._per_row = [(branch.columns, branch.rows) for branch in self._branches]
-        self._after_rows = [step.row for step in self._after]
+        self._last = self._model.row
+        self.tolerance = max(Header.tolerance, document["tolerance"])
+        self._explainer: Explainer | None = None
 
     def predict(self, columns: list[Column], rows: int) -> Answer:
         """See Engine.predict."""
+        if rows == 1:
+            return self._alone([column[0] if type(column) is list else column.item() for column in columns])  # type: ignore[union-attr]
         if rows <= ONE_BY_ONE:
             lists = [column if type(column) is list else column.tolist() for column in columns]  # type: ignore[union-attr]
             return self._assemble([self._row([values[i] for values in lists]) for i in range(rows)])
         with np.errstate(all="ignore"):  # what overflows is refused, or infinite as scikit-learn's answer is
-            indices, scores = self._model.batch(self._matrix(columns, rows))
+            indices, scores = self._model.batch(transforms.through(self._steps, columns))
         if self.classes is None:
             return Answer(scores[:, 0].tolist(), None, 0)
         if self.threshold is not None:
             indices = (scores[:, 1] >= self.threshold).astype(np.intp)
         classes = self.classes
-        return Answer([classes[i] for i in indices.tolist()], scores.ravel().tolist(), len(classes))
+        answers = scores.ravel().tolist() if self.probabilities else None
+        return Answer([classes[i] for i in indices.tolist()], answers, len(classes))
 
-    def _matrix(self, columns: list[Column], rows: int) -> Matrix:
-        parts = [branch.batch(columns, rows) for branch in self._branches]
-        matrix = parts[0] if len(parts) == 1 else np.hstack(parts)
-        for step in self._after:
-            matrix = step.batch(matrix)
-        return matrix
+    def _alone(self, values: list[Any]) -> Answer:
+        """What `_assemble` makes of one row, in fewer steps: most requests are one row."""
+        for step in self._rows:
+            values = step(values)
+        index, scores = self._last(values)
+        classes = self.classes
+        if classes is None:
+            return Answer([scores[0]], None, 0)
+        if self.threshold is not None:
+            index = 1 if scores[1] >= self.threshold else 0
+        return Answer([classes[index]], scores if self.probabilities else None, len(classes))
+
+    def explain(self, columns: list[Column], rows: int) -> Attributions:
+        """See Engine.explain."""
+        if self._explainer is None:
+            from kaizen.serving.engine.explanation import Explainer  # costs nothing where nobody asks
+
+            answer = "number" if self.classes is None else "probability" if self.probabilities else "score"
+            self._explainer = Explainer(self._steps, self._model, [one.name for one in self.inputs], answer)
+        return self._explainer.explain(columns)
 
     def _row(self, values: list[Any]) -> tuple[int, list[float]]:
-        row: list[Any] = []
-        for columns, steps in self._per_row:
-            part = [values[i] for i in columns]
-            for step in steps:
-                part = step(part)
-            row += part
-        for step in self._after_rows:
-            row = step(row)
-        return self._model.row(row)
+        for step in self._rows:
+            values = step(values)
+        return self._last(values)
 
     def _assemble(self, rows: list[tuple[int, list[float]]]) -> Answer:
         if self.classes is None:
@@ -124,7 +130,7 @@ class Compiled(Header):
         threshold, classes = self.threshold, self.classes
         if threshold is not None:
             rows = [(1 if scores[1] >= threshold else 0, scores) for _, scores in rows]
-        flat = rows[0][1] if len(rows) == 1 else [score for _, scores in rows for score in scores]
+        flat = [score for _, scores in rows for score in scores] if self.probabilities else None
         return Answer([classes[index] for index, _ in rows], flat, len(classes))
 
 
@@ -144,9 +150,11 @@ def load(directory: Path) -> Engine:
             return Compiled(document, directory)
         if document["kind"] == "sklearn":
             return _sklearn(document, directory)
+        if document["kind"] == "onnx":
+            return _onnx(document, directory)
     except (KeyError, TypeError, IndexError) as error:
         raise EngineError(f"{ENGINE_FILE} does not fit this version of the server: {error!r}") from error
-    raise EngineError(f"{ENGINE_FILE} asks for an engine {document['kind']!r}; this server knows compiled and sklearn")
+    raise EngineError(f"{ENGINE_FILE} asks for an engine {document['kind']!r}; this server knows compiled, sklearn and onnx")
 
 
 def _sklearn(document: Mapping[str, Any], directory: Path) -> Engine:
@@ -158,3 +166,13 @@ def _sklearn(document: Mapping[str, Any], directory: Path) -> Engine:
             "use the server-sklearn image"
         ) from error
     return Fallback(document, directory)
+
+
+def _onnx(document: Mapping[str, Any], directory: Path) -> Engine:
+    try:
+        from kaizen.serving.engine.onnx import Onnx
+    except ImportError as error:
+        raise EngineError(
+            f"this model is an ONNX graph, for which this image lacks {error.name}; use the server-sklearn image"
+        ) from error
+    return Onnx(document, directory)

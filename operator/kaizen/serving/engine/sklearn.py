@@ -3,19 +3,17 @@
 The model is read from skops, which builds only the types that are trusted below: no pickle is loaded.
 """
 
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import skops.io
 
-from kaizen.serving.engine import frames
-from kaizen.serving.engine.base import MODEL_FILE, Answer, Column, EngineError, Refused
+from kaizen.serving.engine.base import MODEL_FILE, Answer, Column, EngineError
+from kaizen.serving.engine.chain import call
 from kaizen.serving.engine.runtime import Header
 
-__all__ = ["Fallback", "ask", "trusted"]
+__all__ = ["Fallback", "trusted"]
 
 TRUSTED = ("sklearn", "numpy", "lightgbm", "xgboost")
 """Packages whose types are built from a file."""
@@ -35,33 +33,23 @@ def trusted(path: Path) -> list[str]:
     return untrusted
 
 
-def ask(pipeline: Any, frame: Any, threshold: float | None) -> tuple[Any, Any]:
-    """scikit-learn's labels (or numbers) and probabilities (or None).  Raises Refused where scikit-learn raises."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            probabilities = pipeline.predict_proba(frame) if hasattr(pipeline, "predict_proba") else None
-            if threshold is None or probabilities is None:
-                return pipeline.predict(frame), probabilities
-            return pipeline.classes_[(probabilities[:, 1] >= threshold).astype(np.intp)], probabilities
-    except (ValueError, TypeError, OverflowError) as error:
-        raise Refused(str(error).split("\n")[0]) from error
-
-
 class Fallback(Header):
     """Answers with the fitted pipeline."""
 
+    joins = True
+    """A call costs far more than a row."""
+
     def __init__(self, document: Mapping[str, Any], directory: Path, pipeline: Any = None) -> None:
         super().__init__(document)
-        self._described = document["frame"]
         path = directory / MODEL_FILE
-        self._pipeline = skops.io.load(path, trusted=trusted(path)) if pipeline is None else pipeline
+        if pipeline is None:
+            pipeline = skops.io.load(path, trusted=trusted(path))
+        self._call = call(pipeline, self.inputs, document["frame"], self.threshold, document.get("call", "whole"))
 
     def predict(self, columns: Sequence[Column], rows: int) -> Answer:
         """See Engine.predict."""
         if rows == 0:
             return Answer([], None if self.classes is None else [], len(self.classes or ()))
-        frame = frames.build(self.inputs, columns, self._described)
-        labels, probabilities = ask(self._pipeline, frame, self.threshold)
+        labels, probabilities = self._call(columns, rows)
         scores = None if probabilities is None else probabilities.ravel().tolist()
         return Answer(labels.tolist(), scores, len(self.classes or ()))
