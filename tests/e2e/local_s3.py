@@ -11,6 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,7 +50,13 @@ class LocalS3:
 @pytest.fixture(scope="session", name="local_s3")
 def running_s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalS3]:
     """versitygw with the accounts of this module, ended after the last test."""
-    directory = tmp_path_factory.mktemp("s3")
+    with s3_server(tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
+@contextmanager
+def s3_server(directory: Path) -> Iterator[LocalS3]:
+    """versitygw with the accounts of this module, and everything it keeps in an empty directory."""
     accounts, data, versions, output = (directory / name for name in ("accounts", "data", "versions", "output"))
     for one in (accounts, data, versions):
         one.mkdir()

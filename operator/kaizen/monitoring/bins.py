@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Bins", "Count", "Kind", "assign", "count", "freeze"]
+__all__ = ["Bins", "Count", "Kind", "as_text", "assign", "count", "freeze"]
 
 Kind = Literal["Numeric", "Categorical"]
 Count = npt.NDArray[np.int64]
@@ -77,7 +77,7 @@ def freeze(name: str, values: npt.NDArray[Any], kind: Kind, most: int = 20) -> B
     Categorical: the `most` most frequent categories, by name among equals.
     """
     if kind == "Categorical":
-        frequency = Counter(text for text in map(_text, values.tolist()) if text is not None)
+        frequency = Counter(text for text in map(as_text, values.tolist()) if text is not None)
         return Bins(name, kind, categories=tuple(sorted(frequency, key=lambda text: (-frequency[text], text))[:most]))
     numbers = np.asarray(values, dtype=np.float64)
     numbers = numbers[np.isfinite(numbers)] + 0.0  # makes -0.0 the ordinary zero
@@ -111,11 +111,11 @@ def assign(bins: Bins, values: npt.NDArray[Any]) -> npt.NDArray[np.intp]:
     rows = values.tolist()
     cells = np.array([lookup.get(value, other) for value in rows], dtype=np.intp)
     for row in np.flatnonzero(cells == other).tolist():  # rare: unseen strings, and what pandas calls a missing string
-        cells[row] = lookup.get(_text(rows[row]), other)
+        cells[row] = lookup.get(as_text(rows[row]), other)
     return cells
 
 
-def _text(value: Any) -> str | None:
+def as_text(value: Any) -> str | None:
     """A category as text; None, NaN and NaT are missing."""
     if isinstance(value, str):
         return value

@@ -116,6 +116,11 @@ class Bucket:
         self._once = self._connect(session, attempts=1)
         """For conditional writes, where a hidden retry would see 412 for its own success, and for what is retried here."""
 
+    def disconnect(self) -> None:
+        """End the kept connections, as before a fork; the next request makes new ones."""
+        self._client.close()
+        self._once.close()
+
     def get(self, key: str) -> tuple[bytes, str]:
         """The content of an object and its etag.  Raises Missing."""
         return self._whole(lambda: self._get(key))
@@ -170,13 +175,22 @@ class Bucket:
         )
         return answer["ETag"]
 
-    def list(self, prefix: str, after: str = "") -> tuple[Entry, ...]:
-        """Every object whose key begins with `prefix` and comes after `after`, in the order of their keys."""
+    def delete(self, key: str) -> None:
+        """Delete an object; that there is none any more is no mistake."""
+        self.call(lambda client: client.delete_object(Bucket=self.settings.name, Key=self.settings.key(key)), key)
+
+    def list(self, prefix: str, after: str = "", most: int | None = None) -> tuple[Entry, ...]:
+        """Every object whose key begins with `prefix` and comes after `after`, in the order of their keys.
+
+        With `most` only the first so many.
+        """
 
         def pages(client: "S3Client") -> tuple[Entry, ...]:
             request: ListObjectsV2RequestPaginateTypeDef = {"Bucket": self.settings.name, "Prefix": self.settings.key(prefix)}
             if after:
                 request["StartAfter"] = self.settings.key(after)
+            if most is not None:
+                request["PaginationConfig"] = {"MaxItems": most, "PageSize": most}
             found = client.get_paginator("list_objects_v2").paginate(**request)
             skip = len(self.settings.key(""))
             return tuple(
