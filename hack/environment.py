@@ -1,11 +1,13 @@
 """The development environment: `.venv`, and the pinned requirements of it and of every image."""
 
+import shutil
 import venv
 
 from hack.paths import REPOSITORY
-from hack.steps import Stop, step
+from hack.steps import Step, Stop, say, step
 
 VENV = REPOSITORY / ".venv"
+WALKER = REPOSITORY / "operator" / "kaizen" / "serving" / "engine" / "walk.c"
 _LOCKS = {
     "dev": "requirements/dev.txt",
     "operator": "images/operator/requirements.txt",
@@ -31,6 +33,15 @@ def install() -> None:
                 raise Stop(f"{VENV} cannot be made ({problem}); on Debian run `apt-get install python3-venv`.") from problem
         pip = (python, "-m", "pip", "--disable-pip-version-check")
         current.run(*pip, "install", "--quiet", "--require-hashes", "-r", REPOSITORY / "requirements" / "dev.txt")
+        _compile(current)
+
+
+def _compile(current: Step) -> None:
+    """The library that walks trees, as images/server/Dockerfile makes it; without one they are walked by Treelite."""
+    if shutil.which("cc") is None:
+        say("  No C compiler: trees are walked several times slower here; on Debian run `apt-get install gcc libc6-dev`.")
+        return
+    current.run("cc", "-O3", "-shared", "-fPIC", "-o", VENV / "lib" / "libkaizenwalk.so", WALKER)
 
 
 def lock() -> None:

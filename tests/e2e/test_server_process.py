@@ -1,5 +1,6 @@
 """The server as its own process, with real model directories and the real S3 server.  Needs no cluster."""
 
+import gzip
 import json
 import os
 import shutil
@@ -25,6 +26,7 @@ from kaizen.registry.policy import as_document, owner_statements, single_tenant_
 from kaizen.registry.store import Bucket
 from tests.e2e.local_s3 import OPERATOR, TENANT, LocalS3, running_s3  # noqa: F401 -- the fixture local_s3
 from tests.support.models import ESTIMATORS, MadeModel, flights, make_model, tamper
+from tests.support.ports import free_ports
 from tests.support.rawhttp import Client, Load, ask
 from tests.support.wait import until
 
@@ -115,19 +117,8 @@ def wait_ready(server: Server) -> None:
     pytest.fail(f"the server did not become ready:\n{server.log()}")
 
 
-def free_ports(number: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(number)]
-    try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, MadeModel]:
+@pytest.fixture(scope="module", name="models")
+def made_models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, MadeModel]:
     directory = tmp_path_factory.mktemp("models")
     return {name: make_model(directory / name, name) for name in ESTIMATORS}
 
@@ -140,8 +131,8 @@ def served(models: dict[str, MadeModel]) -> Iterator[Server]:
         assert server.end(signal.SIGINT) == 0, server.log()
 
 
-@pytest.fixture(scope="module")
-def pod(local_s3: LocalS3, models: dict[str, MadeModel], tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+@pytest.fixture(scope="module", name="pod")
+def pod_environment(local_s3: LocalS3, models: dict[str, MadeModel], tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The environment of a Pod whose model is in the bucket, and which may do what a workload identity may."""
     owner = Bucket(local_s3.settings(OPERATOR, BUCKET, PREFIX))
     statements = [*owner_statements(BUCKET, OPERATOR.access_key), *single_tenant_policy(BUCKET, PREFIX, TENANT.access_key)]
@@ -316,11 +307,14 @@ def test_a_large_request_lets_others_pass(served: Server, models: dict[str, Made
     assert slowest < 0.7
 
 
-def test_stopping_loses_no_request_and_no_row(pod: dict[str, str], local_s3: LocalS3, models: dict[str, MadeModel]) -> None:
+@pytest.mark.parametrize("workers", [1, 2])
+def test_stopping_loses_no_request_and_no_row(
+    pod: dict[str, str], local_s3: LocalS3, models: dict[str, MadeModel], workers: int
+) -> None:
     body = models["boosting"].request(flights(3))
     place = Bucket(local_s3.settings(TENANT, BUCKET, PREFIX))
     before = {entry.key for entry in place.list("workloads/flights/windows/")}
-    with started(environment=pod) as server:
+    with started(environment=pod | {"KAIZEN_WORKERS": str(workers)}) as server:
         load = Load(server.port, INFER, body)
         load.start()
         until("some windows are written", lambda: len(server.observations()["written"]) >= 2, 20)
@@ -349,9 +343,10 @@ def test_stopping_loses_no_request_and_no_row(pod: dict[str, str], local_s3: Loc
     ]
     assert windows.merge(written).rows == 3 * (len(load.answers) + 1)
     assert all(window.rows for window in written)
-    assert len({window.start for window in written}) == len(written) > 2
-    (source,) = {window.source for window in written}
-    assert source.startswith("pod-")
+    assert len({(window.start, window.source) for window in written}) == len(written) > 2
+    sources = {window.source for window in written}
+    assert len(sources) == workers
+    assert all(source.startswith("pod-") for source in sources)
 
 
 def pause(seconds: float) -> None:
@@ -380,6 +375,51 @@ def test_the_admin_port_tells_which_windows_are_written(pod: dict[str, str], mod
         assert len(server.observations()["written"]) == 1, "no empty windows"
 
 
+def test_a_killed_workers_window_is_written_by_its_successor(
+    pod: dict[str, str], local_s3: LocalS3, models: dict[str, MadeModel]
+) -> None:
+    place = Bucket(local_s3.settings(TENANT, BUCKET, PREFIX))
+    service = {"KAIZEN_SERVICE": "killed", "KAIZEN_WORKERS": "2", "KAIZEN_WINDOW_SECONDS": "3600"}
+    body = models["boosting"].request(flights(5))
+    with started(environment=pod | service) as server:
+        for _ in range(20):
+            assert ask(server.port, INFER, body).status == 200
+        until("all is counted", lambda: server.observations()["current"]["rows"] == 100, 5)
+        pid = server.process.pid
+        for victim in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+            os.kill(int(victim), signal.SIGKILL)
+        told = until("both windows are written", lambda: two_of(server.observations()["written"]), 15)
+        assert server.metric("kaizen_server_worker_restarts_total") == 2
+        until("it is counted", lambda: server.metric("kaizen_server_windows_written_total") == 2, 5)
+        assert ask(server.port, INFER, body).status == 200
+        assert server.end() == 0
+    written = [windows.from_json(place.read(entry.key)[0]) for entry in place.list("workloads/flights/windows/killed/")]
+    assert sorted(window.rows for window in written) == sorted([*(one["rows"] for one in told), 5])
+    assert windows.merge(written).rows == 105
+
+
+def two_of(told: list[dict[str, Any]]) -> list[dict[str, Any]] | None:
+    return told if len(told) == 2 else None
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_labels_come_into_the_bucket(pod: dict[str, str], local_s3: LocalS3, models: dict[str, MadeModel], workers: int) -> None:
+    place = Bucket(local_s3.settings(TENANT, BUCKET, PREFIX))
+    service = {"KAIZEN_SERVICE": f"labelled-{workers}", "KAIZEN_WORKERS": str(workers), "KAIZEN_DRAIN_SECONDS": "0"}
+    with started(environment=pod | service) as server:
+        for number in range(6):
+            labels = json.dumps({"labels": [{"id": f"r{number}-{row}", "label": True} for row in range(3)]}).encode()
+            assert ask(server.port, "/v2/models/flight-delay/feedback", labels).status == 202
+        until("they are written", lambda: server.metric("kaizen_server_labels_written_total") == 18, 15)
+        assert ask(server.port, "/v2/models/flight-delay/feedback", labels).status == 202
+        assert server.end() == 0, "and what is left at the end"
+    files = [place.get(entry.key)[0] for entry in place.list(f"workloads/flights/labels/labelled-{workers}/")]
+    lines = [json.loads(line) for file in files for line in gzip.decompress(file).splitlines()]
+    assert sorted({line["id"] for line in lines}) == [f"r{number}-{row}" for number in range(6) for row in range(3)]
+    assert len(lines) == 21
+    assert all(line["label"] is True for line in lines)
+
+
 def test_windows_wait_for_a_bucket_that_is_away(pod: dict[str, str], models: dict[str, MadeModel]) -> None:
     """The model is at hand and the bucket is not: requests are answered all the same, and the end is not held up for long."""
     away = {
@@ -397,10 +437,10 @@ def test_windows_wait_for_a_bucket_that_is_away(pod: dict[str, str], models: dic
 
 def test_a_changed_file_is_refused(models: dict[str, MadeModel], tmp_path: Path) -> None:
     copy = shutil.copytree(models["boosting"].directory, tmp_path / "copy")
-    tamper(copy / "trees.treelite")
+    tamper(copy / "trees-0.treelite")
     with started(str(copy), ready=False) as server:
         assert server.process.wait(20) == 10
-    assert f"DigestMismatch: trees.treelite of {copy} has the sha256" in server.log()
+    assert f"DigestMismatch: trees-0.treelite of {copy} has the sha256" in server.log()
 
 
 def test_a_changed_file_in_the_bucket_is_refused(pod: dict[str, str], local_s3: LocalS3, models: dict[str, MadeModel]) -> None:
@@ -408,12 +448,12 @@ def test_a_changed_file_in_the_bucket_is_refused(pod: dict[str, str], local_s3: 
     other = VERSION.replace("/7", "/8")
     upload(owner, models["boosting"].directory, other)
     uri = {"KAIZEN_MODEL_URI": f"s3://{BUCKET}/{PREFIX}/{other}"}
-    content = bytearray(owner.get(f"{other}/trees.treelite")[0])
+    content = bytearray(owner.get(f"{other}/trees-0.treelite")[0])
     content[100] ^= 1
-    owner.put(f"{other}/trees.treelite", bytes(content))
+    owner.put(f"{other}/trees-0.treelite", bytes(content))
     with started(environment=pod | uri, ready=False) as server:
         assert server.process.wait(20) == 10
-    assert f"DigestMismatch: trees.treelite of s3://{BUCKET}/{PREFIX}/{other}/ has the sha256" in server.log()
+    assert f"DigestMismatch: trees-0.treelite of s3://{BUCKET}/{PREFIX}/{other}/ has the sha256" in server.log()
     with started(environment=pod | {"KAIZEN_MODEL_DIGEST": "sha256:" + "0" * 64}, ready=False) as server:
         assert server.process.wait(20) == 10
     assert f"has the digest {models['boosting'].digest}, but sha256:{'0' * 64} was asked for" in server.log()

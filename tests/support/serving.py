@@ -6,7 +6,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from kaizen.serving.engine.base import Answer, Column, Input, Label, Task, prepare
+from kaizen.serving.engine.base import Answer, Attributions, Column, Input, Label, Refused, Task, prepare
 from kaizen.serving.http import Connection, Host
 
 __all__ = ["INPUTS", "FakeEngine", "FakeTransport", "answers", "connect"]
@@ -28,6 +28,7 @@ class FakeEngine:
     threshold: float | None = None
     keys: tuple[str, ...] = ("flight",)
     timestamp: str | None = "time"
+    joins: bool = False
 
     def columns(self, data: Mapping[str, Sequence[Any] | NDArray[Any]]) -> list[Column]:
         return prepare(self.inputs, data)
@@ -38,6 +39,9 @@ class FakeEngine:
         scores = [score for hour in hours for score in (1 - hour / 24, hour / 24)]
         return Answer(["late" if hour >= 12 else "early" for hour in hours], scores, 2)
 
+    def explain(self, columns: list[Column], rows: int) -> Attributions:
+        raise Refused("no explanations")
+
 
 class FakeTransport(asyncio.Transport):
     """Keeps what is written."""
@@ -46,6 +50,7 @@ class FakeTransport(asyncio.Transport):
         super().__init__()
         self.written = bytearray()
         self.ended = self.aborted = self.paused = False
+        self.unsent = 0
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         assert not self.ended, "written after the end"
@@ -61,7 +66,10 @@ class FakeTransport(asyncio.Transport):
         return self.aborted
 
     def get_write_buffer_size(self) -> int:
-        return 0
+        return self.unsent
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        pass
 
     def pause_reading(self) -> None:
         assert not self.paused

@@ -277,8 +277,8 @@ def test_chart_has_a_value_for_every_image() -> None:
 
 
 IMPORTS = {
-    "server": "kaizen.__main__, kaizen.serving.server, kaizen.registry.store",
-    "serverSklearn": "kaizen.__main__, kaizen.serving.server, kaizen.registry.store, kaizen.serving.engine.sklearn",
+    "server": "kaizen.__main__, kaizen.serving.workers, kaizen.registry.downloads",
+    "serverSklearn": "kaizen.__main__, kaizen.serving.workers, kaizen.registry.downloads, kaizen.serving.engine.sklearn",
     "trainer": "kaizen.training.pod, kaizen.training.job, kaizen.training.package, kaizen.registry.versions",
     "operator": "kaizen.__main__, kaizen.handlers, kaizen.monitoring.verdict",
 }

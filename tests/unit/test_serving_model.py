@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from kaizen.registry.errors import Missing
-from kaizen.registry.settings import BucketSettings
-from kaizen.serving.model import Refused, fetch, open_model
+from kaizen.registry.manifest import Manifest
+from kaizen.serving.model import Refused, fetch, open_model, verify
+from tests.support.directory_bucket import DirectoryBucket
 from tests.support.models import ESTIMATORS, MadeModel, flights, make_model, seal, tamper
 
 
@@ -56,7 +56,7 @@ def rewritten(name: str, change: Callable[[Any], Any]) -> Callable[[Path], None]
 
 
 def missing(directory: Path) -> None:
-    (directory / "trees.treelite").unlink()
+    (directory / "trees-0.treelite").unlink()
 
 
 def longer(directory: Path) -> None:
@@ -87,7 +87,7 @@ DAMAGED: dict[str, tuple[Callable[[Path], object], str, str]] = {
     ),
     "nothing at all": (shutil.rmtree, "ModelMissing", "does not exist; give a directory that `kaizen train` has written"),
     "a manifest of nothing": (lambda path: (path / "manifest.json").write_text("{}"), "InvalidManifest", "is not of format 1"),
-    "one bit": (lambda path: tamper(path / "trees.treelite"), "DigestMismatch", "trees.treelite of"),
+    "one bit": (lambda path: tamper(path / "trees-0.treelite"), "DigestMismatch", "trees-0.treelite of"),
     "one bit of the card": (lambda path: tamper(path / "README.md"), "DigestMismatch", "but its manifest says"),
     "a byte more": (longer, "DigestMismatch", "bytes, but its manifest says"),
     "a file less": (missing, "DigestMismatch", "is missing, but its manifest names it"),
@@ -138,29 +138,16 @@ def test_another_digest_than_asked_for(made: MadeModel) -> None:
     assert refused.value.code == "DigestMismatch"
 
 
-class FakeBucket:
-    """A directory that answers like a bucket."""
-
-    def __init__(self, directory: Path) -> None:
-        self.settings = BucketSettings(None, "kaizen")
-        self._directory = directory
-
-    def get(self, key: str) -> tuple[bytes, str]:
-        try:
-            return (self._directory / key).read_bytes(), "etag"
-        except OSError as error:
-            raise Missing(f"there is no {key}") from error
-
-
-def fetched(directory: Path, to: Path, prefix: str = "copy/", digest: str = "") -> Path:
+def fetched(directory: Path, to: Path, prefix: str = "copy/", digest: str = "") -> Manifest:
     to.mkdir()
-    bucket: Any = FakeBucket(directory.parent)
+    bucket: Any = DirectoryBucket(directory.parent)
     return fetch(bucket, prefix, to, digest)
 
 
 def test_a_fetched_model_is_the_same(made: MadeModel, directory: Path, tmp_path: Path) -> None:
-    model = open_model(fetched(directory, tmp_path / "to", digest=made.digest), digest=made.digest)
-    assert model.digest == made.digest
+    manifest = fetched(directory, tmp_path / "to", digest=made.digest)
+    assert open_model(tmp_path / "to", manifest=manifest).digest == made.digest
+    assert verify(tmp_path / "to", made.digest) == manifest
 
 
 def test_a_fetched_model_is_verified(directory: Path, tmp_path: Path) -> None:
@@ -169,10 +156,10 @@ def test_a_fetched_model_is_verified(directory: Path, tmp_path: Path) -> None:
     assert refused.value.code == "ModelMissing"
     with pytest.raises(Refused, match="but sha256:00 was asked for"):
         fetched(directory, tmp_path / "2", digest="sha256:00")
-    tamper(directory / "trees.treelite")
-    with pytest.raises(Refused, match=r"trees.treelite of s3://kaizen/copy/ has the sha256") as refused:
+    tamper(directory / "trees-0.treelite")
+    with pytest.raises(Refused, match=r"trees-0.treelite of s3://kaizen/copy/ has the sha256") as refused:
         fetched(directory, tmp_path / "3")
     assert refused.value.code == "DigestMismatch"
     missing(directory)
-    with pytest.raises(Refused, match=r"trees.treelite of s3://kaizen/copy/ is missing"):
+    with pytest.raises(Refused, match=r"trees-0.treelite of s3://kaizen/copy/ is missing"):
         fetched(directory, tmp_path / "4")

@@ -9,58 +9,53 @@ import pytest
 from kaizen.monitoring import reference, windows
 from kaizen.serving import observation
 from kaizen.serving.metrics import Metrics
-from kaizen.serving.observation import BACKLOG, BUFFERED_ROWS, SLICE_ROWS, Observer, source
+from kaizen.serving.observation import BUFFERED_ROWS, LEAST_ROWS, SLICE_VALUES, Cells, Observer, source
+from kaizen.serving.outbox import Outbox
 
 HOURS = np.arange(24, dtype=np.float64)
 CARRIERS = np.array(["AA", "B6"] * 12, dtype=object)
 REFERENCE = reference.build(
     {"hour": HOURS, "carrier": CARRIERS}, {"hour": "Numeric", "carrier": "Categorical"}, None, HOURS / 24, None
 )
+CELLS = Cells(REFERENCE, "flight-delay", 7, 300)
+SLICE = SLICE_VALUES // 3
 
 
-class Bucket:
-    """Remembers what is written; may be away."""
+class Watched:
+    """An observer, and what it gave to the bucket."""
 
-    def __init__(self) -> None:
+    def __init__(self, now: float = 1000.0, **more: Any) -> None:
         self.objects: dict[str, Any] = {}
-        self.writes = 0
-        self.away = False
+        self.metrics = Metrics()
+        self.outbox = Outbox("window", self._write)
+        self.observer = Observer(CELLS, self.metrics, self.outbox, source="pod-boot-0", now=now, **more)
 
-    def write(self, key: str, body: bytes) -> None:
-        self.writes += 1
-        if self.away:
-            raise OSError("away")
+    def offer(self, rows: int, carrier: str | None = "AA", hour: float | None = 3) -> None:
+        columns = {"hour": [hour] * rows, "carrier": [carrier] * rows, "other": [1] * rows}
+        self.observer.offer(columns, [0.5] * rows, rows)
+
+    def count(self) -> int:
+        slices = 0
+        while self.observer.count():
+            slices += 1
+        return slices
+
+    def _write(self, key: str, body: bytes, content_type: str) -> None:
+        assert content_type == "application/json"
         self.objects[key] = json.loads(body)
 
 
-def observer(bucket: Bucket | None, now: float = 1000.0) -> Observer:
-    write = None if bucket is None else bucket.write
-    options: dict[str, Any] = {"service": "flight-delay", "version": 7, "source": "pod-boot-0", "window_seconds": 300}
-    return Observer(REFERENCE, Metrics(), now=now, write=write, **options)
-
-
-def offer(to: Observer, rows: int, carrier: str | None = "AA", hour: float | None = 3) -> None:
-    to.offer({"hour": [hour] * rows, "carrier": [carrier] * rows, "other": [1] * rows}, [0.5] * rows, rows)
-
-
-def count(of: Observer) -> int:
-    slices = 0
-    while of.count():
-        slices += 1
-    return slices
-
-
 def test_a_window_holds_what_was_offered() -> None:
-    bucket = Bucket()
-    made = observer(bucket)
-    offer(made, 2)
-    offer(made, 1, carrier=None, hour=None)
-    offer(made, 1, carrier="ZZ", hour=1e9)
-    assert count(made) == 1
-    assert not made.close_if_over(1199.9)
-    assert made.close_if_over(1200.0)
-    made.write()
-    ((key, document),) = bucket.objects.items()
+    made = Watched()
+    made.offer(2)
+    made.offer(1, carrier=None, hour=None)
+    made.offer(1, carrier="ZZ", hour=1e9)
+    assert made.count() == 1
+    made.observer.close_if_over(1199.9)
+    assert not made.outbox.pending
+    made.observer.close_if_over(1200.0)
+    made.outbox.write()
+    ((key, document),) = made.objects.items()
     assert key == "windows/flight-delay/900/7-pod-boot-0.json"
     window = windows.from_json(document)
     assert (window.start, window.end, window.rows, window.rejected) == (900, 1200, 4, 0)
@@ -70,95 +65,123 @@ def test_a_window_holds_what_was_offered() -> None:
 
 
 def test_windows_follow_each_other_and_empty_ones_are_not_written() -> None:
-    bucket = Bucket()
-    made = observer(bucket)
-    assert not made.close_if_over(1200.0)
-    offer(made, 1)
-    count(made)
-    assert made.close_if_over(9999.0)
-    offer(made, 2)
-    assert made.close(10000.5)
-    made.write()
-    assert {key.split("/")[2]: one["rows"] for key, one in bucket.objects.items()} == {"1200": 1, "9900": 2}
-    assert [one["end"] for one in bucket.objects.values()] == [1500, 10000]
-    assert bucket.writes == 2
+    made = Watched()
+    made.observer.close_if_over(1200.0)
+    assert not made.outbox.pending
+    made.offer(1)
+    made.count()
+    made.observer.close_if_over(9999.0)
+    made.offer(2)
+    made.observer.close(10000.5)
+    made.outbox.write()
+    assert {key.split("/")[2]: one["rows"] for key, one in made.objects.items()} == {"1200": 1, "9900": 2}
+    assert [one["end"] for one in made.objects.values()] == [1500, 10000]
 
 
-def test_counting_goes_in_slices() -> None:
-    made = observer(None)
-    for _ in range(SLICE_ROWS * 2 + 1):
-        offer(made, 1)
-    assert count(made) == 3
-    assert made.report()["current"]["rows"] == SLICE_ROWS * 2 + 1
+@pytest.mark.parametrize("request_rows", [1, SLICE * 2 + 1], ids=["small requests", "one large request"])
+def test_counting_goes_in_slices(request_rows: int) -> None:
+    made = Watched()
+    rows = SLICE * 2 + 1
+    for _ in range(rows // request_rows):
+        made.offer(request_rows)
+    assert made.count() == 3
+    current = windows.from_json(made.observer.report()["current"])
+    assert (current.rows, current.counts["carrier"][0], sum(current.prediction)) == (rows, rows, rows)
+
+
+def test_a_full_slice_is_counted_without_waiting_for_a_tick() -> None:
+    soon: list[Any] = []
+    made = Watched(soon=soon.append)
+    for _ in range(SLICE - 1):
+        made.offer(1)
+    assert not soon
+    made.offer(1)
+    made.offer(SLICE)
+    assert len(soon) == 1
+    soon.pop()()
+    assert (made.observer.report()["current"]["rows"], len(soon)) == (SLICE, 1), "and the next slice in another turn"
+    soon.pop()()
+    assert (made.observer.report()["buffered"], soon) == (0, [])
+
+
+def test_a_turn_of_many_clients_is_caught_up_with() -> None:
+    soon: list[Any] = []
+    made = Watched(soon=soon.append)
+    rows = []
+    for _ in range(30):
+        for _ in range(4 * SLICE):
+            made.offer(1)
+        soon.pop(0)()
+        rows.append(made.observer.report()["buffered"])
+    assert max(rows) == rows[-1] < 8 * SLICE, "the buffer does not grow for ever"
+    made.offer(SLICE * 20)
+    soon.pop(0)()
+    while soon:
+        soon.pop(0)()
+    assert made.observer.report()["buffered"] < SLICE
+
+
+def test_slices_of_wide_models_are_not_too_small() -> None:
+    names = [f"x{number}" for number in range(SLICE_VALUES)]
+    wide = reference.build(dict.fromkeys(names, HOURS), dict.fromkeys(names, "Numeric"), None, HOURS / 24, None)
+    made = Observer(Cells(wide, "s", 1, 300), Metrics(), Outbox("window", None), source="x", now=0.0)
+    made.offer(dict.fromkeys(names, [1.0] * (LEAST_ROWS + 1)), [0.5] * (LEAST_ROWS + 1), LEAST_ROWS + 1)
+    made.count()
+    assert made.report()["buffered"] == 1
 
 
 def test_what_the_buffer_cannot_hold_is_counted_as_dropped() -> None:
-    made = observer(None)
-    offer(made, BUFFERED_ROWS)
-    offer(made, 3)
-    count(made)
-    offer(made, 4)
-    count(made)
-    current = made.report()["current"]
+    made = Watched()
+    made.offer(BUFFERED_ROWS)
+    made.offer(3)
+    made.count()
+    made.offer(4)
+    made.count()
+    current = made.observer.report()["current"]
     assert (current["rows"], current["rejected"]) == (BUFFERED_ROWS + 4, 3)
+    assert (made.metrics.observed_rows, made.metrics.dropped_rows) == (BUFFERED_ROWS + 4, 3)
 
 
-def test_a_bucket_that_is_away_gets_its_windows_later() -> None:
-    bucket = Bucket()
-    bucket.away = True
-    made = observer(bucket)
-    for number in range(3):
-        offer(made, number + 1)
-        count(made)
-        assert made.close_if_over(1200.0 + 300 * number)
-        made.write()
-    assert bucket.writes == 3, "one attempt a time, not one a window"
-    bucket.away = False
-    made.write()
-    made.write()
-    assert [one["rows"] for one in bucket.objects.values()] == [1, 2, 3]
-    assert bucket.writes == 6
-    assert not made.close_if_over(1900.0)
-
-
-def test_windows_beyond_the_backlog_are_given_up(caplog: pytest.LogCaptureFixture) -> None:
-    bucket = Bucket()
-    bucket.away = True
-    made = observer(bucket)
-    for number in range(BACKLOG + 2):
-        offer(made, 1)
-        count(made)
-        made.close_if_over(1200.0 + 300 * number)
-    report = made.report()
-    assert (len(report["unwritten"]), report["unwritten"][0]["start"]) == (BACKLOG, 1500)
-    assert "is given up" in caplog.text
+def test_arrays_count_like_lists() -> None:
+    made = Watched()
+    columns = {"hour": np.array([3, 4, 5]), "carrier": np.array(["AA", "B6", None], dtype=object)}
+    made.observer.offer(columns, [0.1, 0.2, 0.3], 3)
+    made.offer(1)
+    made.count()
+    current = made.observer.report()["current"]
+    assert (current["rows"], current["counts"]["carrier"]) == (4, [2, 1, 0, 1])
 
 
 def test_the_report_names_the_windows() -> None:
-    bucket = Bucket()
-    made = observer(bucket)
-    offer(made, 1)
-    count(made)
-    made.close_if_over(1200.0)
-    assert [one["key"] for one in made.report()["unwritten"]] == ["windows/flight-delay/900/7-pod-boot-0.json"]
-    made.write()
-    offer(made, 1)
-    report = made.report()
-    assert report["written"] == [{"key": "windows/flight-delay/900/7-pod-boot-0.json", "start": 900, "end": 1200, "rows": 1}]
+    made = Watched()
+    made.offer(1)
+    made.count()
+    made.observer.close_if_over(1200.0)
+    key = "windows/flight-delay/900/7-pod-boot-0.json"
+    assert [one["key"] for one in made.observer.report()["unwritten"]] == [key]
+    made.outbox.write()
+    made.offer(1)
+    report = made.observer.report()
+    assert report["written"] == [{"key": key, "start": 900, "end": 1200, "rows": 1}]
     assert (report["unwritten"], report["current"]["rows"], report["buffered"]) == ([], 0, 1)
     json.dumps(report)
 
 
-def test_without_a_bucket_windows_are_only_told() -> None:
-    made = observer(None)
-    offer(made, 1)
-    assert not made.close(1100.0)
-    assert made.report()["written"][0]["rows"] == 1
+def test_another_process_reads_the_window_from_its_words() -> None:
+    made = Watched()
+    made.offer(5, carrier="B6")
+    made.count()
+    made.offer(2)
+    words = made.observer.words()
+    assert len(words) == CELLS.words
+    seen = CELLS.window(words, "pod-boot-0")
+    assert windows.to_json(seen) == made.observer.report()["current"]
+    assert (seen.rows, seen.counts["carrier"]) == (5, (0, 5, 0, 0))
+    assert observation.item(CELLS.window(words, "pod-boot-0", 1000)).about == {"start": 900, "end": 1000, "rows": 5}
 
 
 def test_sources_differ_after_a_restart() -> None:
     first, second = source("pod"), source("pod")
     assert first.startswith("pod-")
-    assert first.endswith("-0")
     assert first != second
-    assert observation.source("").startswith("terminal-")
+    assert source("").startswith("terminal-")

@@ -4,11 +4,11 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kaizen.serving.answers import Renderer, datatype_of, monitored
-from kaizen.serving.engine.base import Answer
+from kaizen.serving.engine.base import Answer, Input, prepare
 from kaizen.serving.problems import RequestError
 from kaizen.serving.protocol import Schema
 from tests.support.serving import INPUTS, FakeEngine
@@ -166,12 +166,26 @@ REFUSED: dict[str, tuple[bytes, str]] = {
         body().replace(b', "data": [7, 8]', b""),
         'input "hour" has no data; send its values as JSON in "data"',
     ),
-    "binary data": (
+    "data twice": (
         body(tensor("hour", "INT64", [7, 8], parameters={"binary_data_size": 16})),
-        "this server has no binary tensors; send and ask for JSON data",
+        'input "hour" has "data" and "binary_data_size"; send one of them',
     ),
-    "binary outputs": (body(parameters={"binary_data_output": True}), "this server has no binary tensors"),
-    "explanations": (body(parameters={"explain": True}), 'this server has no explanations; leave "explain" out'),
+    "binary data without the header": (
+        body({"name": "hour", "datatype": "INT64", "shape": [2], "parameters": {"binary_data_size": 16}}),
+        'input "hour" has binary_data_size, but the header Inference-Header-Content-Length, which says how long the JSON is, is',
+    ),
+    "a parameter of another type": (
+        body(parameters={"explain": "yes"}),
+        "the request does not fit at parameters.explain: expected `bool`, got `str`",
+    ),
+    "a table for a model with strings": (
+        json.dumps({"inputs": [tensor("x", "FP64", [1.0] * 4) | {"shape": [1, 4]}]}).encode(),
+        'there is no input "x"; the model takes carrier (BYTES), distance',
+    ),
+    "more than 64 bits": (
+        body(tensor("hour", "UINT64", [7, 2**63])),
+        'input "hour": row 1: expected `int` <= 9223372036854775807; send INT64',
+    ),
     "another shape than data": (
         body(tensor("hour", "INT64", [7, 8]) | {"shape": [3]}),
         'input "hour" has shape [3], but its data hold 2 values; send shape [2]',
@@ -181,6 +195,10 @@ REFUSED: dict[str, tuple[bytes, str]] = {
         'input "hour" has shape [1, 2]; send [rows]',
     ),
     "no shape": (body(tensor("hour", "INT64", [7, 8]) | {"shape": []}), 'input "hour" has shape []; send [rows] or [rows, 1]'),
+    "no shape of a key": (
+        body(tensor("flight", "INT64", [7, 8]) | {"shape": []}),
+        'input "flight" has shape [], but its data hold 2 values; send shape [2]',
+    ),
     "a negative shape": (body(tensor("hour", "INT64", [7, 8]) | {"shape": [-1]}), 'input "hour" has shape [-1], but its data'),
     "many dimensions": (
         body(tensor("hour", "INT64", [7]) | {"shape": [1] * 999}),
@@ -219,6 +237,140 @@ def test_refused(given: bytes, says: str) -> None:
     assert refused.value.status == 400
     assert says in str(refused.value)
     assert len(str(refused.value)) < 400
+
+
+NUMBERS = Schema((Input("a", "FP64", False), Input("b", "INT64", False), Input("c", "FP64", True)))
+
+
+def table(data: Any, rows: int = 2, datatype: str = "FP64", name: str = "x", width: int = 3, **more: Any) -> bytes:
+    return json.dumps({"inputs": [{"name": name, "shape": [rows, width], "datatype": datatype, "data": data}], **more}).encode()
+
+
+TABLES = {
+    "flat": table([1, 2, 3, 4.5, 5, 6]),
+    "nested": table([[1, 2, 3], [4.5, 5, 6]]),
+    "with parameters": table([1, 2, 3, 4.5, 5, 6], parameters={"content_type": "np"}),
+    "nested, with outputs": table([[1, 2, 3], [4.5, 5, 6]], outputs=[{"name": "predict"}]),
+    "single precision": table([1, 2, 3, 4.5, 5, 6], datatype="FP32", parameters={"allow_cast": True}),
+    "by name": json.dumps(
+        {"inputs": [tensor(name, "FP64", data) for name, data in (("a", [1, 4.5]), ("b", [2, 5]), ("c", [3, 6]))]}
+    ).encode(),
+}
+
+
+@pytest.mark.parametrize("given", TABLES.values(), ids=TABLES)
+def test_one_table_for_all_numbers(given: bytes) -> None:
+    parsed = NUMBERS.parse(given)
+    assert parsed.rows == 2
+    assert parsed.columns == {"a": [1.0, 4.5], "b": [2.0, 5.0], "c": [3.0, 6.0]}
+
+
+def test_a_table_may_have_missing_values_and_whole_numbers() -> None:
+    assert NUMBERS.parse(table([1, 2, None], rows=1)).columns == {"a": [1.0], "b": [2.0], "c": [None]}
+    assert NUMBERS.parse(table([[1, 2, 3]], rows=1, datatype="INT32")).columns == {"a": [1], "b": [2], "c": [3]}
+
+
+REFUSED_TABLES: dict[str, tuple[bytes, str]] = {
+    "too narrow": (table([1, 2], rows=1, width=2), 'input "x" has shape [1, 2]; a table for this model has shape [rows, 3]'),
+    "too few values": (table([1, 2]), 'input "x" has shape [2, 3], but its data hold 2 values'),
+    "too few rows": (table([[1, 2, 3]]), 'input "x" has shape [2, 3], but its data hold 3 values'),
+    "no rows": (table([], rows=0), 'input "x" has no rows; send at least one'),
+    "a short row": (table([[1, 2, 3], [4, 5]]), 'input "x": row 1 has 2 values; send 3'),
+    "a string": (
+        table([1, 2, 3, 4, "5", 6]),
+        'input "x": row 1, "b": expected `float | null`, got `str`; send FP64 values',
+    ),
+    "a nested string": (
+        table([[1, 2, 3], [4, 5, "6"]]),
+        'input "x": row 1, "c": expected `float | null`, got `str`; send FP64 values',
+    ),
+    "missing where the model takes none": (
+        table([[1, 2, 3], [4, None, 6]]),
+        'input "b": row 1 is null, but the model takes no missing values there; send INT64 values',
+    ),
+    "single precision": (table([1, 2, 3, 4, 5, 6], datatype="FP32"), 'input "x" is FP32, but the model was trained in double'),
+    "strings": (table(["1"] * 6, datatype="BYTES"), 'input "x" is "BYTES"; send FP64'),
+    "two tables": (
+        json.dumps({"inputs": [tensor(name, "FP64", [1.0] * 3) | {"shape": [1, 3]} for name in "xy"]}).encode(),
+        'there is no input "y"; the model takes a (FP64), b (INT64), c (FP64)',
+    ),
+    "the name of an input": (table([1, 2, 3], rows=1, name="a"), 'input "a" has shape [1, 3]; send [rows] or [rows, 1]'),
+    "no numbers": (table(7), 'input "x": data: expected `array`, got `int`'),
+}
+
+
+@pytest.mark.parametrize(("given", "says"), REFUSED_TABLES.values(), ids=REFUSED_TABLES)
+def test_refused_tables(given: bytes, says: str) -> None:
+    with pytest.raises(RequestError) as refused:
+        NUMBERS.parse(given)
+    assert says in str(refused.value)
+
+
+def inputs_of(schema: Schema) -> list[Input]:
+    return [one for one in schema.columns if isinstance(one, Input)]
+
+
+def slowly(schema: Schema, given: bytes) -> Any:
+    """Columns as the general way reads them and the engine prepares them, or the sentence."""
+    general = Schema(schema.columns, schema.ignored, schema.outputs)
+    general._quick._ways.clear()
+    try:
+        parsed = general.parse(given)
+    except RequestError as problem:
+        return str(problem)
+    prepared = prepare(inputs_of(schema), parsed.columns)
+    return parsed.rows, repr(parsed.columns), repr(prepared), parsed.outputs, parsed.explain, parsed.binary
+
+
+def quickly(schema: Schema, given: bytes) -> Any:
+    try:
+        parsed = schema.parse(given)
+    except RequestError as problem:
+        return str(problem)
+    prepared = prepare(inputs_of(schema), parsed.columns) if parsed.prepared is None else parsed.prepared
+    return parsed.rows, repr(parsed.columns), repr(prepared), parsed.outputs, parsed.explain, parsed.binary
+
+
+ASKED = {
+    "an output": body(outputs=[{"name": "predict"}]),
+    "no outputs": body(outputs=[]),
+    "null for all that may be": body(outputs=None, parameters=None, id=None),
+    "an explanation": body(parameters={"explain": True}, outputs=[{"name": "id"}]),
+    "attributions": body(outputs=[{"name": "attributions"}]),
+    "all as bytes": body(parameters={"binary_data_output": True, "x": 1}),
+    "some as bytes": body(outputs=[{"name": "predict", "parameters": {"binary_data": True}}, {"name": "id"}]),
+    "all but one as bytes": body(
+        outputs=[{"name": "predict", "parameters": {"binary_data": False}}, {"name": "id"}],
+        parameters={"binary_data_output": True},
+    ),
+    "unknown fields": body(tensor("hour", "INT64", [7, 8], x=1), x=[1]),
+    "parameters of inputs": body(tensor("hour", "INT64", [7, 8], parameters={"binary_data_size": None, "allow_cast": True})),
+}
+
+
+def test_what_is_asked_for() -> None:
+    asked = {name: SCHEMA.parse(given) for name, given in ASKED.items()}
+    assert {name for name, parsed in asked.items() if parsed.explain} == {"an explanation", "attributions"}
+    assert {name: parsed.binary for name, parsed in asked.items() if parsed.binary} == {
+        "all as bytes": {"predict", "predict_proba", "id", "attributions"},
+        "some as bytes": {"predict"},
+        "all but one as bytes": {"predict_proba", "id", "attributions"},
+    }
+    assert all(parsed.prepared is not None for parsed in asked.values())
+
+
+BOTH_WAYS = [
+    *((SCHEMA, given) for given in ASKED.values()),
+    *((SCHEMA, body(changed)) for changed, _, _ in ACCEPTED.values()),
+    *((SCHEMA, given) for given, _ in REFUSED.values()),
+    *((NUMBERS, given) for given in TABLES.values()),
+    *((NUMBERS, given) for given, _ in REFUSED_TABLES.values()),
+]
+
+
+@pytest.mark.parametrize(("schema", "given"), BOTH_WAYS, ids=[*ASKED, *ACCEPTED, *REFUSED, *TABLES, *REFUSED_TABLES])
+def test_the_quick_way_reads_what_the_general_one_reads(schema: Schema, given: bytes) -> None:
+    assert quickly(schema, given) == slowly(schema, given)
 
 
 ROW = {"carrier": "AA", "distance": 1.5, "hour": 7, "weekend": True}
@@ -279,6 +431,14 @@ requests = st.fixed_dictionaries(
 )
 
 
+@settings(max_examples=40)
+@given(st.lists(inputs, min_size=1, max_size=4))
+def test_both_ways_read_the_same(given: list[Any]) -> None:
+    sent = json.dumps({"inputs": given}).encode()
+    assert quickly(SCHEMA, sent) == slowly(SCHEMA, sent)
+    assert quickly(NUMBERS, sent) == slowly(NUMBERS, sent)
+
+
 def only_its_own_error(given: bytes) -> None:
     """Parsing ends with columns that the engine takes, or with the protocol's own error."""
     for parse in (SCHEMA.parse, SCHEMA.parse_instances):
@@ -302,7 +462,9 @@ def test_json_never_raises_anything_else(given: Any) -> None:
 @given(st.integers(0, len(body())), st.binary(max_size=3), st.integers(0, 3))
 def test_a_mutated_request_never_raises_anything_else(place: int, inserted: bytes, dropped: int) -> None:
     good = body()
-    only_its_own_error(good[:place] + inserted + good[place + dropped :])
+    mutated = good[:place] + inserted + good[place + dropped :]
+    only_its_own_error(mutated)
+    assert quickly(SCHEMA, mutated) == slowly(SCHEMA, mutated)
 
 
 @given(st.lists(st.none() | st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=5))

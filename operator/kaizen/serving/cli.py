@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -26,6 +27,13 @@ def add_commands(subparsers: Any) -> None:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=_port, default=PORT, help="port to listen on (default: %(default)s)")
     parser.add_argument("--metrics-port", type=_port, metavar="PORT", help="also serve /metrics and /healthz there")
+    parser.add_argument("--grpc-port", type=_port, metavar="PORT", help="also answer gRPC there")
+    parser.add_argument("--workers", type=_workers, default=1, metavar="N", help="processes that answer (default: %(default)s)")
+    parser.add_argument("--tokens", type=Path, metavar="DIR", help="ask for a bearer token; each file of DIR is one")
+    parser.add_argument("--tls", type=Path, metavar="DIR", help="speak TLS with DIR/tls.crt and DIR/tls.key")
+    parser.add_argument(
+        "--cors-origins", type=_origins, default=(), metavar="ORIGINS", help="pages that may ask, comma-separated, or * for all"
+    )
     parser.set_defaults(run=_serve)
 
 
@@ -35,9 +43,26 @@ def _port(text: str) -> int:
     return int(text)
 
 
+def _workers(text: str) -> int:
+    if not (text.isascii() and text.isdigit()) or not int(text):
+        raise argparse.ArgumentTypeError(f"workers must be a whole number of at least 1, not {text!r}")
+    return int(text)
+
+
+def _origins(text: str) -> tuple[str, ...]:
+    from kaizen.serving.settings import origins
+
+    try:
+        return origins(text)
+    except ValueError as problem:
+        raise argparse.ArgumentTypeError(str(problem)) from None
+
+
 def _serve(parsed: argparse.Namespace) -> int:
     began = time.monotonic()
     _log_to_standard_error()
+    for library in ("OMP", "OPENBLAS"):
+        os.environ.setdefault(f"{library}_NUM_THREADS", "1")  # requests are small, and threads of libraries do not survive a fork
     from kaizen.registry.errors import BucketError
     from kaizen.serving.server import serve
     from kaizen.serving.settings import Settings
@@ -45,7 +70,18 @@ def _serve(parsed: argparse.Namespace) -> int:
     if parsed.model is None:
         settings = Settings.from_environment(os.environ)
     else:
-        settings = Settings.for_terminal(parsed.model, parsed.host, parsed.port, parsed.metrics_port, os.environ)
+        settings = Settings.for_terminal(
+            parsed.model,
+            os.environ,
+            host=parsed.host,
+            port=parsed.port,
+            metrics_port=parsed.metrics_port,
+            grpc_port=parsed.grpc_port,
+            workers=parsed.workers,
+            tokens_directory=parsed.tokens,
+            tls_directory=parsed.tls,
+            cors_origins=parsed.cors_origins,
+        )
     try:
         return serve(settings, lambda model: _say_ready(settings, model, time.monotonic() - began))
     except BucketError as problem:
@@ -55,15 +91,19 @@ def _serve(parsed: argparse.Namespace) -> int:
 
 def _say_ready(settings: "Settings", model: "Model", seconds: float) -> None:
     version = "" if model.version is None else f" version {model.version}"
-    engine = "scikit-learn" if model.kind == "sklearn" else "the compiled engine"
+    engine = {"sklearn": "scikit-learn", "onnx": "onnxruntime"}.get(model.kind, "the compiled engine")
+    because = f", because {model.reason}" if model.reason else ""
+    workers = f" and {settings.workers} workers" if settings.workers > 1 else ""
     logging.getLogger(__name__).info(
-        "%s%s (%s) is ready on port %d after %.2f s, with %s",
+        "%s%s (%s) is ready on port %d after %.2f s, with %s%s%s",
         model.name,
         version,
         model.digest[:19],
         settings.port,
         seconds,
         engine,
+        because,
+        workers,
     )
     if sys.stderr.isatty() and model.example:
         print(f"\nTry it:\n  {_example(settings, model)}\n\nCtrl-C ends it.", file=sys.stderr)
@@ -72,7 +112,9 @@ def _say_ready(settings: "Settings", model: "Model", seconds: float) -> None:
 def _example(settings: "Settings", model: "Model") -> str:
     """A request that this model answers, for a shell."""
     text = model.example.decode().replace("'", "'\\''")
-    return f"curl -s http://{settings.host or 'localhost'}:{settings.port}/v2/models/{model.name}/infer -d '{text}'"
+    scheme = "https" if settings.tls_directory else "http"
+    token = " -H 'Authorization: Bearer TOKEN'" if settings.tokens_directory else ""
+    return f"curl -s {scheme}://{settings.host or 'localhost'}:{settings.port}/v2/models/{model.name}/infer{token} -d '{text}'"
 
 
 class _Lines(logging.Formatter):

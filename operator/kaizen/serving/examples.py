@@ -51,18 +51,19 @@ def body(inputs: Sequence[Input], columns: Columns, rows: slice = slice(None)) -
 
 def difference(schema: Schema, engine: Engine, renderer: Renderer, document: Mapping[str, Any]) -> str | None:
     """What the model answers otherwise than scikit-learn did, in words; None when nothing."""
-    total = document["rows"]
+    total, tolerance = document["rows"], getattr(engine, "tolerance", TOLERANCE)
     expected = {"predict": document["predict"], "predict_proba": document["probabilities"]}
     for rows in (slice(0, total), *(slice(row, row + 1) for row in range(min(ONE_BY_ONE, total)))):
         try:
             parsed = schema.parse(body(engine.inputs, document["columns"], rows))
-            answer = engine.predict(engine.columns(parsed.columns), parsed.rows)
+            columns = engine.columns(parsed.columns) if parsed.prepared is None else parsed.prepared
+            answer = engine.predict(columns, parsed.rows)
         except (RequestError, Refused) as refusal:
             return f"it refuses its own example: {refusal}"
         outputs = msgspec.json.decode(renderer.infer(parsed, answer))["outputs"]
         given = {output["name"]: output["data"] for output in outputs}
         for name, values in expected.items():
-            if values is not None and (problem := _compare(given.get(name, []), _flat(values[rows]))):
+            if values is not None and (problem := _compare(given.get(name, []), _flat(values[rows]), tolerance)):
                 return f"{name} of examples {rows.start} to {rows.stop - 1}: {problem}"
     return None
 
@@ -71,12 +72,13 @@ def _flat(values: Sequence[Any]) -> list[Any]:
     return [item for value in values for item in value] if values and isinstance(values[0], list) else list(values)
 
 
-def _compare(given: Sequence[Any], expected: Sequence[Any]) -> str | None:
+def _compare(given: Sequence[Any], expected: Sequence[Any], tolerance: float) -> str | None:
     if len(given) != len(expected):
         return f"{len(given)} values instead of {len(expected)}"
+    near = TINY if tolerance == TOLERANCE else tolerance
     for number, (mine, theirs) in enumerate(zip(given, expected, strict=True)):
         numbers = isinstance(mine, float) and isinstance(theirs, int | float) and not isinstance(theirs, bool)
-        same = math.isclose(mine, theirs, rel_tol=TOLERANCE, abs_tol=TINY) if numbers else mine == theirs
+        same = math.isclose(mine, theirs, rel_tol=tolerance, abs_tol=near) if numbers else mine == theirs
         if not same:
-            return f"value {number} is {mine!r} instead of scikit-learn's {theirs!r}"
+            return f"value {number} is {mine!r} instead of {theirs!r}"
     return None

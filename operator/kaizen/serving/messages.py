@@ -1,12 +1,13 @@
 """HTTP requests and responses as values, and their bytes.  Pure."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-__all__ = ["Handler", "Request", "Response", "rendered", "without_offer"]
+__all__ = ["Handler", "Request", "Response", "rendered"]
 
 REASONS = {
     200: "OK",
+    202: "Accepted",
     400: "Bad Request",
     401: "Unauthorized",
     404: "Not Found",
@@ -17,32 +18,27 @@ REASONS = {
     417: "Expectation Failed",
     431: "Request Header Fields Too Large",
     500: "Internal Server Error",
+    501: "Not Implemented",
     503: "Service Unavailable",
 }
 JSON = b"application/json"
-_OFFER = frozenset({b"connection", b"http2-settings", b"upgrade"})
 _HEADS = {status: f"HTTP/1.1 {status} {reason}\r\n".encode() for status, reason in REASONS.items()}
 
 
 @dataclass(slots=True)
 class Request:
-    """One request, or what was wrong with it."""
+    """One request."""
 
     method: bytes
     target: bytes
     headers: dict[bytes, bytes]
-    """By lower-case name; the last of each."""
+    """By lower-case name; equal names joined by commas.  Shared by requests with the same head: not to be changed."""
     body: bytes = b""
-    keep_alive: bool = True
-    old: bool = False
-    """HTTP/1.0, whose clients are told that the connection stays open."""
-    refused: "Response | None" = None
-    """The answer, when there was no need to read it to its end; the connection ends with it."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # frozen, it would take four times as long to make, for each request
 class Response:
-    """An answer."""
+    """An answer; not to be changed, as some are given again and again."""
 
     body: bytes
     status: int = 200
@@ -55,11 +51,9 @@ Handler = Callable[[Request], Response | Awaitable[Response]]
 """Answers a request at once, or later when it would keep others waiting."""
 
 
-def rendered(request: Request, response: Response) -> bytes:
-    """The bytes that answer a request."""
-    connection = b"Connection: keep-alive\r\n" if request.old else b""
-    if not request.keep_alive:
-        connection = b"Connection: close\r\n"
+def rendered(method: bytes, response: Response, *, keep_alive: bool, old: bool) -> bytes:
+    """The bytes that answer a request; `old` clients are told that the connection stays open, others that it does not."""
+    connection = b"" if keep_alive and not old else b"Connection: keep-alive\r\n" if keep_alive else b"Connection: close\r\n"
     head = b"%sContent-Type: %s\r\nContent-Length: %d\r\n%s%s\r\n" % (
         _HEADS[response.status],
         response.content_type,
@@ -67,10 +61,4 @@ def rendered(request: Request, response: Response) -> bytes:
         response.headers,
         connection,
     )
-    return head if request.method == b"HEAD" else head + response.body
-
-
-def without_offer(method: bytes, target: bytes, headers: Mapping[bytes, bytes]) -> bytes:
-    """The head of a request, without its offer to go on in another protocol."""
-    kept = [name + b": " + value for name, value in headers.items() if name not in _OFFER]
-    return b"\r\n".join((method + b" " + target + b" HTTP/1.1", *kept, b"", b""))
+    return head if method == b"HEAD" else head + response.body

@@ -7,9 +7,9 @@ for.  A model that cannot be served is Refused with a stable code, which a repea
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from kaizen.monitoring import reference as references
 from kaizen.monitoring.reference import Reference
 from kaizen.registry import manifest as manifests
 from kaizen.registry.errors import Missing
+from kaizen.registry.lanes import Lanes
 from kaizen.registry.layout import MANIFEST
 from kaizen.registry.manifest import SIGNATURE, File, Manifest
 from kaizen.serving import examples
@@ -33,9 +34,8 @@ if TYPE_CHECKING:
 __all__ = ["Model", "Refused", "fetch", "open_model", "verify"]
 
 REFERENCE = "reference.json"
-DOWNLOADS = 4
-"""Files at once; each is in memory while it is checked."""
-PART_BYTES = 1 << 20
+LANES = 4
+"""Files at once."""
 
 
 class Refused(Exception):
@@ -57,6 +57,8 @@ class Model:
     """sha256:… of the manifest."""
     kind: str
     """Of the engine: compiled or sklearn."""
+    reason: str
+    """Why it is this engine; empty for the compiled one."""
     engine: Engine
     schema: Schema
     renderer: Renderer
@@ -67,11 +69,13 @@ class Model:
     """A request that the model answers; empty when it brings none."""
 
 
-def fetch(bucket: "Bucket", prefix: str, directory: Path, digest: str = "") -> Path:
+def fetch(bucket: "Bucket", prefix: str, directory: Path, digest: str = "") -> Manifest:
     """Copy the model below a prefix into an empty directory, several files at once, and verify each as it comes.
 
     Raises Refused as verify does, and BucketError.
     """
+    from kaizen.registry import downloads  # with boto3, which a terminal does without
+
     where = f"s3://{bucket.settings.name}/{bucket.settings.key(prefix)}"
     try:
         body, _ = bucket.get(prefix + MANIFEST)
@@ -79,21 +83,14 @@ def fetch(bucket: "Bucket", prefix: str, directory: Path, digest: str = "") -> P
         raise Refused("ModelMissing", f"there is no model at {where}: {error}") from error
     manifest = _manifest(body, where, digest)
 
-    def download(file: File) -> None:
-        try:
-            content, _ = bucket.get(prefix + file.path)
-        except Missing as error:
-            raise Refused("DigestMismatch", f"{file.path} of {where} is missing, but its manifest names it") from error
-        _compare(file, len(content), hashlib.sha256(content).hexdigest(), where)
+    def digest_of(file: File) -> tuple[str, int]:
         target = directory / file.path
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(content)
+        return downloads.fetch(bucket, prefix + file.path, target, file.size)
 
-    with ThreadPoolExecutor(DOWNLOADS) as threads:
-        for _ in threads.map(download, manifest.files):
-            pass
+    _check(manifest, digest_of, where)
     (directory / MANIFEST).write_bytes(body)
-    return directory
+    return manifest
 
 
 def verify(directory: Path, digest: str = "") -> Manifest:
@@ -113,27 +110,43 @@ def verify(directory: Path, digest: str = "") -> Manifest:
         relative = path.relative_to(directory).as_posix()
         if path.is_symlink() or (not path.is_dir() and relative not in named):
             raise Refused("DigestMismatch", f"{relative} in {where} is not in the manifest; remove it")
-    for file in manifest.files:
-        content, size = hashlib.sha256(), 0
-        try:
-            with (directory / file.path).open("rb") as opened:
-                while part := opened.read(PART_BYTES):
-                    content.update(part)
-                    size += len(part)
-        except OSError as error:
-            raise Refused("DigestMismatch", f"{file.path} of {where} is missing, but its manifest names it") from error
-        _compare(file, size, content.hexdigest(), where)
+
+    def digest_of(file: File) -> tuple[str, int]:
+        with (directory / file.path).open("rb") as opened:
+            return hashlib.file_digest(opened, "sha256").hexdigest(), opened.tell()
+
+    _check(manifest, digest_of, where)
     return manifest
 
 
-def open_model(directory: Path, *, name: str = "", version: int | None = None, digest: str = "") -> Model:
-    """The model of a directory, verified, loaded and warm.
+def _check(manifest: Manifest, digest_of: Callable[[File], tuple[str, int]], where: str) -> None:
+    """Compare every file's digest and size with the manifest's, several files at once and the largest first."""
+    files = sorted(manifest.files, key=lambda file: -file.size)
+    with Lanes(LANES) as lanes:
+        for file, found in [(file, lanes.submit(partial(digest_of, file))) for file in files]:
+            try:
+                sha256, size = found.result()
+            except (Missing, FileNotFoundError) as error:
+                raise Refused("DigestMismatch", f"{file.path} of {where} is missing, but its manifest names it") from error
+            if size != file.size:
+                raise Refused("DigestMismatch", f"{file.path} of {where} has {size} bytes, but its manifest says {file.size}")
+            if sha256 != file.sha256:
+                raise Refused(
+                    "DigestMismatch", f"{file.path} of {where} has the sha256 {sha256}, but its manifest says {file.sha256}"
+                )
+
+
+def open_model(
+    directory: Path, *, name: str = "", version: int | None = None, digest: str = "", manifest: Manifest | None = None
+) -> Model:
+    """The model of a directory, verified (unless that was done, which gave the manifest), loaded and warm.
 
     Raises Refused: as verify does, EngineUnusable, ExamplesDiffer.
     """
-    manifest = verify(directory, digest)
+    manifest = manifest or verify(directory, digest)
     try:
-        kind = str(json.loads((directory / base.ENGINE_FILE).read_bytes())["kind"])
+        described = json.loads((directory / base.ENGINE_FILE).read_bytes())
+        kind, reason = str(described["kind"]), str(described.get("reason") or "")
         engine = runtime.load(directory)
         reference = _reference(directory)
         asked = examples.read(directory)
@@ -153,7 +166,7 @@ def open_model(directory: Path, *, name: str = "", version: int | None = None, d
         example = examples.body(engine.inputs, asked["columns"], slice(0, 1))
     if problem:
         raise Refused("ExamplesDiffer", f"the model in {directory} does not answer as it should: {problem}")
-    return Model(name, version, manifest.digest, kind, engine, schema, renderer, reference, manifest.document, example)
+    return Model(name, version, manifest.digest, kind, reason, engine, schema, renderer, reference, manifest.document, example)
 
 
 def remove(directory: Path) -> None:
@@ -169,13 +182,6 @@ def _manifest(body: bytes, where: str, digest: str) -> Manifest:
         return manifests.parse(body)
     except ValueError as error:
         raise Refused("InvalidManifest", f"the model at {where} cannot be served: {error}") from error
-
-
-def _compare(file: File, size: int, sha256: str, where: str) -> None:
-    if size != file.size:
-        raise Refused("DigestMismatch", f"{file.path} of {where} has {size} bytes, but its manifest says {file.size}")
-    if sha256 != file.sha256:
-        raise Refused("DigestMismatch", f"{file.path} of {where} has the sha256 {sha256}, but its manifest says {file.sha256}")
 
 
 def _reference(directory: Path) -> Reference | None:

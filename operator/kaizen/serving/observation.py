@@ -1,117 +1,164 @@
 """What the server saw, counted off the request path into the frozen bins that the model brings.
 
-A request only leaves its columns in a buffer.  A few times a second the buffer is counted in slices, small enough that no
-request waits for one noticeably; a window that is over is closed and written to the bucket in a thread.  Memory is
-bounded everywhere: rows beyond the buffer and windows beyond the backlog are given up, and counted as such.
+A request only leaves its columns in a buffer.  As soon as that holds a slice, it is counted between two turns of the event
+loop; the rest a few times a second.  A slice is small enough that no request waits for it noticeably.  A window that is over is
+closed and put into the outbox.  Memory is bounded everywhere: rows beyond the buffer and windows beyond the outbox are given
+up, and counted as such.
 """
 
 import json
-import logging
 import secrets
 from collections import deque
-from collections.abc import Callable, Mapping
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kaizen.monitoring import windows
-from kaizen.monitoring.bins import Bins, count
+from kaizen.monitoring.counting import Counting, Rows
 from kaizen.monitoring.reference import Reference
 from kaizen.monitoring.windows import Window
 from kaizen.serving.metrics import Metrics
+from kaizen.serving.outbox import Item, Outbox
 
-__all__ = ["Observer", "source"]
-
-log = logging.getLogger(__name__)
+__all__ = ["Cells", "Observer", "item", "source"]
 
 BUFFERED_ROWS = 65_536
-SLICE_ROWS = 256
-BACKLOG = 64
-"""Closed windows that could not be written yet."""
-REMEMBERED = 512
-"""Written windows whose keys are told to whoever asks."""
-
-Columns = Mapping[str, list[Any]]
-Write = Callable[[str, bytes], object]
-"""Writes a key of the namespace's part of the bucket; may raise anything."""
+SLICE_VALUES = 4_096
+"""Counted at once: half a millisecond."""
+LEAST_ROWS = 32
+"""Counted at once, however many columns there are: fewer would cost many times as much a row."""
 
 
 def source(pod_uid: str) -> str:
-    """A name that no other process ever has: <pod uid>-<boot id>-<worker>.  A restarted container gets another boot id."""
-    return f"{pod_uid or 'terminal'}-{secrets.token_hex(4)}-0"
+    """<pod uid>-<boot id>: with a worker's number behind it, a name that no other process ever has.
+
+    A restarted container gets another boot id.
+    """
+    return f"{pod_uid or 'terminal'}-{secrets.token_hex(4)}"
 
 
-@dataclass(frozen=True)
-class _Closed:
-    key: str
-    window: Window
+class Cells:
+    """The cells of one model's windows, and a window of them as words that another process can read."""
+
+    def __init__(self, reference: Reference, service: str, version: int, window_seconds: int) -> None:
+        self.counting = Counting([feature.bins for feature in reference.features], reference.prediction.bins)
+        self.service, self.version, self.seconds = service, version, window_seconds
+
+    @property
+    def words(self) -> int:
+        """Of Observer.words()."""
+        return self.counting.cells + 4
+
+    def start(self, now: float) -> int:
+        """Of the window in which a moment lies."""
+        return int(now // self.seconds * self.seconds)
+
+    def window(self, words: NDArray[np.int64], source: str, end: int | None = None) -> Window:
+        """The window of Observer.words(); with the end that it has when nothing happens to its process."""
+        start, rows, rejected, _ = words[:4].tolist()
+        *columns, prediction = self.counting.split(words[4:])
+        return Window(
+            service=self.service,
+            version=self.version,
+            start=start,
+            end=start + self.seconds if end is None else end,
+            source=source,
+            rows=rows,
+            counts={bins.name: tuple(counts.tolist()) for bins, counts in zip(self.counting.columns, columns, strict=True)},
+            prediction=tuple(prediction.tolist()),
+            rejected=rejected,
+        )
+
+
+def item(window: Window) -> Item:
+    """A window as an object of the bucket."""
+    key = windows.key(window.service, window.start, window.version, window.source)
+    about = {"start": window.start, "end": window.end, "rows": window.rows}
+    return Item(key, json.dumps(windows.to_json(window)).encode(), "application/json", about, 1)
 
 
 class Observer:
-    """Counts the rows of one server process.  Everything but `write` runs in the event loop's thread."""
+    """Counts the rows of one process.  Everything runs in the event loop's thread."""
 
     def __init__(
         self,
-        reference: Reference,
+        cells: Cells,
         metrics: Metrics,
+        outbox: Outbox,
         *,
-        service: str,
-        version: int,
         source: str,
-        window_seconds: int,
         now: float,
-        write: Write | None,
+        soon: Callable[[Callable[[], None]], object] = lambda turn: None,
     ) -> None:
-        """`now` is the time since 1970; `write` may be None, and windows are then only told to whoever asks."""
-        self._bins: tuple[Bins, ...] = tuple(feature.bins for feature in reference.features)
-        self._prediction = reference.prediction.bins
-        self._metrics = metrics
-        self._service, self._version, self.source = service, version, source
-        self._seconds = window_seconds
-        self._write = write
-        self._buffer: deque[tuple[Columns, list[Any], int]] = deque()
+        """`now` is the time since 1970; `soon` calls something between two turns of the event loop."""
+        self._cells, self._metrics, self._outbox, self._soon = cells, metrics, outbox, soon
+        self.source = source
+        self._slice = max(LEAST_ROWS, SLICE_VALUES // (len(cells.counting.columns) + 1))
+        self._buffer: deque[Rows] = deque()
         self._buffered = 0
-        self._unwritten: deque[_Closed] = deque()
-        self._written: deque[_Closed] = deque(maxlen=REMEMBERED)
+        self._counted = 0
+        """Rows of the first in the buffer."""
+        self._awaited = False
         self._open(now)
 
-    def offer(self, columns: Columns, predictions: list[Any], rows: int) -> None:
-        """Rows that were answered; the lists must not change afterwards."""
-        if self._buffered + rows > BUFFERED_ROWS:
+    def offer(self, columns: Mapping[str, Any], predictions: Sequence[Any], rows: int) -> None:
+        """Rows that were answered; what is given must not change afterwards."""
+        self._buffered += rows
+        if self._buffered > BUFFERED_ROWS:
+            self._buffered -= rows
             self._rejected += rows
             self._metrics.dropped_rows += rows
             return
-        self._buffered += rows
         self._buffer.append((columns, predictions, rows))
+        if self._buffered >= self._slice and not self._awaited:
+            self._awaited = True
+            self._soon(self._turn)
 
     def count(self) -> bool:
         """Count one slice of the buffer; False when there was nothing."""
-        if not self._buffer:
-            return False
-        batch: list[tuple[Columns, list[Any], int]] = []
+        batch: list[Rows] = []
         rows = 0
-        while self._buffer and rows < SLICE_ROWS:
-            batch.append(self._buffer.popleft())
+        while self._buffer and rows < self._slice:
+            batch.append(self._next(self._slice - rows))
             rows += batch[-1][2]
+        if not batch:
+            return False
+        self._counts += self._cells.counting.count(batch)
         self._buffered -= rows
-        for bins, total in zip(self._bins, self._counts, strict=True):
-            total += _count(bins, [value for columns, _, _ in batch for value in columns[bins.name]])
-        self._predicted += _count(self._prediction, [value for _, predictions, _ in batch for value in predictions])
         self._rows += rows
         self._metrics.observed_rows += rows
         return True
 
-    def close_if_over(self, now: float) -> bool:
-        """Close the window when its time is over; True when there is something to write."""
+    def _next(self, most: int) -> Rows:
+        """The first of the buffer; a large request comes in as many slices as many small ones."""
+        columns, predictions, rows = self._buffer[0]
+        first, last = self._counted, min(rows, self._counted + most)
+        self._counted = last
+        if last == rows:
+            self._buffer.popleft()
+            self._counted = 0
+        if last - first == rows:
+            return columns, predictions, rows
+        return {name: values[first:last] for name, values in columns.items()}, predictions[first:last], last - first
+
+    def _turn(self) -> None:
+        # The buffer must not grow while many clients ask in each turn.  One large request can wait.
+        for _ in range(1 + len(self._buffer) // (2 * self._slice)):
+            self.count()
+        self._awaited = self._buffered >= self._slice
+        if self._awaited:
+            self._soon(self._turn)
+
+    def close_if_over(self, now: float) -> None:
+        """Close the window when its time is over."""
         if now >= self._end:
             self._close(self._end)
             self._open(now)
-        return bool(self._unwritten) and self._write is not None
 
-    def close(self, now: float) -> bool:
-        """Close the window before its time; True when there is something to write.
+    def close(self, now: float) -> None:
+        """Close the window before its time.
 
         Only once, when no request can come any more: a second window with this start would lie under the same key.
         """
@@ -119,72 +166,29 @@ class Observer:
             pass
         self._close(int(now))
         self._open(now)
-        return bool(self._unwritten) and self._write is not None
 
-    def write(self) -> bool:
-        """Write closed windows, the oldest first; False when one cannot be.  For a thread, one call at a time."""
-        assert self._write is not None
-        for closed in tuple(self._unwritten):
-            try:
-                self._write(closed.key, json.dumps(windows.to_json(closed.window)).encode())
-            except Exception as error:
-                log.warning("the window %s is not written yet: %s", closed.key, error)
-                return False
-            self._written.append(closed)
-            with suppress(ValueError):  # given up while it was being written
-                self._unwritten.remove(closed)
-            self._metrics.windows_written += 1
-        return True
+    def words(self) -> NDArray[np.int64]:
+        """The window as it is now, for Cells.window: start, rows, rejected rows, buffered rows, cells."""
+        return np.concatenate((np.array((self._start, self._rows, self._rejected, self._buffered), dtype=np.int64), self._counts))
 
     def report(self) -> dict[str, Any]:
         """What GET /observations tells."""
-
-        def told(closed: _Closed) -> dict[str, Any]:
-            return {"key": closed.key, "start": closed.window.start, "end": closed.window.end, "rows": closed.window.rows}
-
         return {
-            "service": self._service,
-            "version": self._version,
+            "service": self._cells.service,
+            "version": self._cells.version,
             "source": self.source,
-            "windowSeconds": self._seconds,
-            "written": [told(closed) for closed in self._written],
-            "unwritten": [told(closed) for closed in tuple(self._unwritten)],
-            "current": windows.to_json(self._window(self._end)),
+            "windowSeconds": self._cells.seconds,
+            **self._outbox.report(),
+            "current": windows.to_json(self._cells.window(self.words(), self.source)),
             "buffered": self._buffered,
         }
 
     def _open(self, now: float) -> None:
-        self._start = int(now // self._seconds * self._seconds)
-        self._end = self._start + self._seconds
+        self._start = self._cells.start(now)
+        self._end = self._start + self._cells.seconds
         self._rows = self._rejected = 0
-        self._counts = [np.zeros(bins.cells, dtype=np.int64) for bins in self._bins]
-        self._predicted = np.zeros(self._prediction.cells, dtype=np.int64)
+        self._counts = np.zeros(self._cells.counting.cells, dtype=np.int64)
 
     def _close(self, end: int) -> None:
-        if not self._rows and not self._rejected:
-            return
-        if len(self._unwritten) >= BACKLOG:
-            lost = self._unwritten.popleft()
-            self._metrics.windows_lost += 1
-            log.warning("the window %s with %d rows is given up: too many wait for the bucket", lost.key, lost.window.rows)
-        window = self._window(end)
-        key = windows.key(self._service, self._start, self._version, self.source)
-        closed = _Closed(key, window)
-        (self._written if self._write is None else self._unwritten).append(closed)
-
-    def _window(self, end: int) -> Window:
-        return Window(
-            service=self._service,
-            version=self._version,
-            start=self._start,
-            end=end,
-            source=self.source,
-            rows=self._rows,
-            counts={bins.name: tuple(total.tolist()) for bins, total in zip(self._bins, self._counts, strict=True)},
-            prediction=tuple(self._predicted.tolist()),
-            rejected=self._rejected,
-        )
-
-
-def _count(bins: Bins, values: list[Any]) -> Any:
-    return count(bins, np.array(values, dtype=np.float64 if bins.kind == "Numeric" else object))
+        if self._rows or self._rejected:
+            self._outbox.add(item(self._cells.window(self.words(), self.source, end)))

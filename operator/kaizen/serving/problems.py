@@ -5,7 +5,7 @@ import re
 
 import msgspec
 
-__all__ = ["UNREADABLE", "RequestError", "lower", "shortened", "unreadable"]
+__all__ = ["UNREADABLE", "Overloaded", "RequestError", "lower", "shortened", "unreadable"]
 
 UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError)
 """What msgspec raises for bytes of a stranger."""
@@ -21,6 +21,15 @@ class RequestError(Exception):
     def __init__(self, message: str, status: int = 400) -> None:
         super().__init__(message)
         self.status = status
+
+
+class Overloaded(RequestError):
+    """Too much waits already: the request was not looked at, and can be sent again."""
+
+    def __init__(self, message: str, seconds: int = 1) -> None:
+        super().__init__(message, 503)
+        self.seconds = seconds
+        """For the header Retry-After."""
 
 
 def shortened(name: str) -> str:

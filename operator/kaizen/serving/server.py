@@ -1,8 +1,8 @@
-"""The server process: ports, loading, readiness, housekeeping, and an end that loses no request.
+"""A process that answers requests: the whole server, or one of its workers.
 
 At SIGTERM readiness turns to no, and every answer from then on ends its connection; new connections are still accepted for
 a while, because the routes to this Pod disappear later than the signal arrives.  Then the port closes, what has begun is
-answered, the last window is written, and the process ends.  SIGINT does the same without the while.
+answered, what was observed is written, and the process ends.  SIGINT does the same without the while.
 """
 
 import asyncio
@@ -10,30 +10,38 @@ import json
 import logging
 import resource
 import signal
-import tempfile
-import threading
+import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import uvloop
 
-from kaizen.registry.settings import BucketSettings, checked_prefix
-from kaizen.serving.http import Host
+from kaizen.serving import tls
+from kaizen.serving.authentication import Authentication, Tokens
+from kaizen.serving.capture import Capture
+from kaizen.serving.cors import Cors
+from kaizen.serving.delivery import Delivery, Told
+from kaizen.serving.feedback import Feedback
+from kaizen.serving.inference import Inference
+from kaizen.serving.loading import Loaded, load
 from kaizen.serving.messages import Handler
 from kaizen.serving.metrics import Metrics
-from kaizen.serving.model import Model, Refused, fetch, open_model, remove
-from kaizen.serving.observation import Observer, Write, source
+from kaizen.serving.model import Model, Refused
+from kaizen.serving.observation import Observer, source
+from kaizen.serving.outbox import Item
+from kaizen.serving.process import Port, Process
+from kaizen.serving.pseudonyms import Pseudonyms
 from kaizen.serving.routes import AdminRoutes, MetricsRoutes, PublicRoutes
 from kaizen.serving.settings import Settings
+from kaizen.serving.sockets import listening, refuse_new, waiting
 
 if TYPE_CHECKING:
-    from kaizen.registry.store import Bucket
+    from kaizen.serving.grpc import GrpcServer
 
-__all__ = ["EXIT_REFUSED", "serve"]
+__all__ = ["EXIT_REFUSED", "Server", "serve"]
 
 log = logging.getLogger(__name__)
 
@@ -41,232 +49,260 @@ EXIT_REFUSED = 10
 """The model cannot be served, however often it is tried."""
 TERMINATION_LOG = Path("/dev/termination-log")
 """Kubernetes copies it into the Pod's status."""
-BACKLOG = 2048
-COUNT_SECONDS = 0.2
-SWEEP_SECONDS = 1.0
 UNUSED_SECONDS = 1.0
 """How long a connection without a request is left alone at the end."""
-REWRITE_SECONDS = 10.0
-"""Until windows are written again after a failure."""
+SLICES = 4
+"""Of what was answered, that a tick counts or captures."""
+LAST_SECONDS = 0.1
+"""How long whoever has begun to connect may take to."""
 
 Ready = Callable[[Model], None]
-T = TypeVar("T")
 
 
 def serve(settings: Settings, ready: Ready = lambda model: None) -> int:
-    """Serve until a signal; the exit code: 0, or EXIT_REFUSED.  Calls `ready` once requests are answered.
+    """Serve until a signal; the exit code: 0, EXIT_REFUSED, or 1 when workers cannot be kept alive.
 
-    Raises OSError when a port is taken, BucketError when the model's bucket does not answer.
+    Calls `ready` once requests are answered.  Raises OSError when a port is taken, BucketError when the model's bucket does
+    not answer.
     """
     _allow_many_connections()
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        try:
-            runner.run(_serve(settings, ready))
-        except Refused as refused:
-            log.error("%s: %s", refused.code, refused)
-            _leave_word(refused)
-            return EXIT_REFUSED
+    public = listening(settings.host, settings.port, settings.workers)
+    if settings.grpc_port is not None:  # gRPC's library listens itself, and much later: look whether it can
+        for probe in listening(settings.host, settings.grpc_port)[0]:
+            probe.close()
+    try:
+        if settings.workers > 1:
+            from kaizen.serving.workers import watch
+
+            return watch(settings, public, ready)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_alone(settings, public[0], ready))
+    except Refused as refused:
+        log.error("%s: %s", refused.code, refused)
+        _leave_word(refused)
+        return EXIT_REFUSED
     return 0
 
 
-async def _serve(settings: Settings, ready: Ready) -> None:
-    await _Server(settings, ready).run()
+async def _alone(settings: Settings, public: list[socket.socket], ready: Ready) -> None:
+    """One process that does everything."""
+    metrics = Metrics()
+    server = Server(settings, metrics)
+    keeping = asyncio.ensure_future(server.keep_house())
+    try:
+        await server.open(public)
+        if settings.metrics_port is not None:
+            await server.listen(listening(settings.host, settings.metrics_port)[0], MetricsRoutes(metrics.text))
+        if settings.admin_port is not None:
+            routes = AdminRoutes(server.report, settings.admin_token_file)
+            await server.listen(listening(settings.host, settings.admin_port)[0], routes)
+        loading = server.in_thread(lambda: load(settings))
+        await asyncio.wait((loading, server.stop), return_when=asyncio.FIRST_COMPLETED)
+        if loading.done():
+            loaded = loading.result()
+            await server.begin(loaded, source(settings.pod_uid) + "-0")
+            ready(loaded.model)
+            await server.run()
+    finally:
+        keeping.cancel()
+        server.abort()
 
 
-@dataclass(frozen=True)
-class _Port:
-    """A port and its clients."""
+class Server(Process):
+    """Answers on the public port, and observes."""
 
-    host: Host
-    listener: asyncio.Server
-
-
-@dataclass(frozen=True)
-class _Loaded:
-    model: Model
-    write: Write | None
-
-
-class _Server:
-    """One process's worth of state."""
-
-    def __init__(self, settings: Settings, ready: Ready) -> None:
-        self._settings = settings
-        self._on_ready = ready
-        self._loop = asyncio.get_running_loop()
-        self._stop: asyncio.Future[signal.Signals] = self._loop.create_future()
-        self._hurry = asyncio.Event()
-        self._metrics = Metrics()
-        self._routes = PublicRoutes(self._metrics)
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+        super().__init__(settings.limits)
+        self._settings, self._metrics = settings, metrics
+        self._routes = PublicRoutes(metrics, settings.limits.body_bytes)
+        self._public: Port | None = None
         self._observer: Observer | None = None
-        self._last_words = False
-        self._ports: list[_Port] = []
+        self._capture: Capture | None = None
+        self._delivery: Delivery | None = None
         self._writing: asyncio.Future[None] | None = None
-        self._write_again = 0.0
+        self._last_words = False
+        self._grpc: GrpcServer | None = None
+        self._shed = 0
+        """What the public port has refused, as far as that is in the metrics."""
+        self._able = False
+        """There is a model, and no signal to end."""
+        self.tokens = Tokens(settings.tokens_directory) if settings.tokens_directory else None
+        self.tls = tls.Context(settings.tls_directory) if settings.tls_directory else None
+
+    async def open(self, sockets: list[socket.socket]) -> None:
+        """Answer on the public port; that the model is being loaded, until it is."""
+        handler: Handler = self._routes
+        if self.tokens is not None:
+            handler = Authentication(self.tokens, handler, self._unauthorized)
+        if self._settings.cors_origins:
+            handler = Cors(self._settings.cors_origins, handler)
+        self._public = await self.listen(sockets, handler, self._metrics.answered, self.tls.ssl if self.tls else None)
+
+    async def begin(
+        self,
+        loaded: Loaded,
+        source: str,
+        *,
+        told: Told = lambda kind, what, item: None,
+        rest: Iterable[tuple[str, Item]] = (),
+    ) -> None:
+        """Answer with the model.  `told` hears of what goes to the bucket, `rest` is what somebody else has left for it."""
+        settings, metrics, model = self._settings, self._metrics, loaded.model
+        feedback = None
+        if loaded.write is not None:
+            pseudonyms = self._keep_rows(model)
+            feedback = Feedback(model.engine.classes, model.engine.keys, pseudonyms=pseudonyms)
+        self._delivery = Delivery(
+            metrics,
+            loaded.write,
+            service=settings.service,
+            source=source,
+            feedback=feedback,
+            capture=self._capture,
+            told=told,
+            rest=rest,
+        )
+        if loaded.cells is not None:
+            self._observer = Observer(
+                loaded.cells, metrics, self._delivery.windows, source=source, now=time.time(), soon=self.loop.call_soon
+            )
+        metrics.describe(model.name, model.version, model.digest, model.kind, model.reason)
+        inference = Inference(model, self._observer, metrics, settings.limits.waiting, self._capture)
+        self._routes.serve(model, inference, feedback)
+        if settings.grpc_port is not None:
+            from kaizen.serving.grpc import GrpcServer  # its libraries are for those who ask for it
+
+            self._grpc = GrpcServer(model, inference, metrics, settings, ready=lambda: self._routes.ready, tokens=self.tokens)
+            await self._grpc.start()
+        self._able = True
+        self._say_whether_ready()
+
+    def _keep_rows(self, model: Model) -> Pseudonyms | None:
+        """Capture rows where that is asked for; the digests that labels need as well."""
+        settings = self._settings
+        wanted = settings.capture
+        if wanted is None:
+            return None
+        inputs = [one.name for one in model.engine.inputs]
+        for name in sorted({*wanted.exclude, *wanted.hash} - {*inputs, *model.schema.ignored}):
+            log.warning("capture names the column %r, which the model neither takes nor has as a key: it changes nothing", name)
+        pseudonyms = Pseudonyms(settings.namespace, settings.service, wanted.hash)
+        if not wanted.share:
+            return pseudonyms
+        model.schema.keep_all()
+        self._capture = Capture(
+            self._metrics,
+            version=model.version or 0,
+            inputs=inputs,
+            share=wanted.share,
+            exclude=wanted.exclude,
+            pseudonyms=pseudonyms,
+            seconds=settings.window_seconds,
+            soon=self.loop.call_soon,
+        )
+        return pseudonyms
 
     async def run(self) -> None:
-        """Until a signal; raises what loading raises."""
-        settings = self._settings
-        for number in (signal.SIGTERM, signal.SIGINT):
-            self._loop.add_signal_handler(number, self._signalled, number)
-        keeping = asyncio.ensure_future(self._keep_house())
-        try:
-            public = await self._listen(settings.port, self._routes, self._metrics.answered)
-            if settings.metrics_port is not None:
-                await self._listen(settings.metrics_port, MetricsRoutes(self._metrics))
-            if settings.admin_port is not None:
-                await self._listen(settings.admin_port, AdminRoutes(self._report, settings.admin_token_file))
-            loading = self._in_thread(lambda: _load(settings))
-            await asyncio.wait((loading, self._stop), return_when=asyncio.FIRST_COMPLETED)
-            if loading.done():
-                self._begin(loading.result())
-                number = await self._stop
-                await self._drain(public, settings.drain_seconds if number == signal.SIGTERM else 0.0)
-        finally:
-            keeping.cancel()
-            for port in self._ports:
-                port.listener.close()
-                port.host.abort()
+        """Until a signal, and then to the end."""
+        number = await self.stop
+        await self._drain(self._settings.drain_seconds if number == signal.SIGTERM else 0.0)
 
-    def _signalled(self, number: signal.Signals) -> None:
-        if self._stop.done():
-            self._hurry.set()
-        else:
-            self._stop.set_result(number)
-
-    async def _listen(self, number: int, handler: Handler, answered: Callable[[int], None] = lambda status: None) -> _Port:
-        host = Host(handler, self._settings.limits, answered)
-        listener = await self._loop.create_server(host.connection, self._settings.host, number, backlog=BACKLOG)
-        port = _Port(host, listener)
-        self._ports.append(port)
-        return port
-
-    def _begin(self, loaded: _Loaded) -> None:
-        model, settings, metrics = loaded.model, self._settings, self._metrics
-        if model.reference is not None and (loaded.write is not None or settings.admin_port is not None):
-            self._observer = Observer(
-                model.reference,
-                metrics,
-                service=settings.service,
-                version=model.version or 0,
-                source=source(settings.pod_uid),
-                window_seconds=settings.window_seconds,
-                now=time.time(),
-                write=loaded.write,
-            )
-        metrics.model, metrics.version = model.name, str(model.version or "")
-        metrics.digest, metrics.engine = model.digest, model.kind
-        self._routes.serve(model, self._observer)
-        self._routes.ready = metrics.ready = True
-        self._on_ready(model)
-
-    async def _drain(self, public: _Port, seconds: float) -> None:
-        log.info("stopping: new requests are answered for another %g s", seconds)
-        self._routes.ready = self._metrics.ready = False
-        public.host.closing = True
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._hurry.wait(), seconds)
-        public.listener.close()
-        deadline = self._loop.time() + self._settings.finish_seconds
-        while public.host.connections and self._loop.time() < deadline:
-            public.host.close_idle(self._loop.time(), UNUSED_SECONDS)
-            await asyncio.sleep(0.02)
-        self._last_words = True
-        if self._observer is not None and self._observer.close(time.time()):
-            with suppress(TimeoutError):
-                if self._writing is not None:
-                    await asyncio.wait((self._writing,), timeout=max(0.0, deadline - self._loop.time()))
-                await asyncio.wait_for(self._in_thread(self._observer.write), max(1.0, deadline - self._loop.time()))
-        log.info("stopped")
-
-    async def _keep_house(self) -> None:
-        """Deadlines of clients, counting of rows, closing and writing of windows."""
-        sweep = 0.0
-        while True:
-            await asyncio.sleep(COUNT_SECONDS)
-            try:
-                now = self._loop.time()
-                if now >= sweep:
-                    sweep = now + SWEEP_SECONDS
-                    for port in self._ports:
-                        port.host.sweep(now)
-                if self._observer is not None:
-                    await self._observe(self._observer, now)
-            except Exception:
-                log.exception("housekeeping broke")
-            if self._ports:
-                self._metrics.connections = len(self._ports[0].host.connections)
-
-    async def _observe(self, observer: Observer, now: float) -> None:
-        while observer.count():
-            await asyncio.sleep(0)
-        wanted = observer.close_if_over(time.time())
-        if self._last_words:
-            return  # the drain writes what is left, and one at a time is written
-        if wanted and now >= self._write_again and (self._writing is None or self._writing.done()):
-            self._writing = asyncio.ensure_future(self._write(observer))
-
-    async def _write(self, observer: Observer) -> None:
-        if not await self._in_thread(observer.write):
-            self._write_again = self._loop.time() + REWRITE_SECONDS
-
-    def _report(self) -> dict[str, Any]:
+    def report(self) -> dict[str, Any]:
+        """What GET /observations tells."""
         return {} if self._observer is None else self._observer.report()
 
-    def _in_thread(self, action: Callable[[], T]) -> "asyncio.Future[T]":
-        """The result of a call in a thread that does not keep the process alive when it never returns."""
-        future: asyncio.Future[T] = self._loop.create_future()
+    def publish(self) -> None:
+        """For workers: let others see what was counted."""
 
-        def settle(result: Callable[[], None]) -> None:
-            with suppress(RuntimeError):  # the loop has ended
-                self._loop.call_soon_threadsafe(lambda: None if future.done() else result())
+    def window(self) -> Any:
+        """The words of the window; None when nothing is observed."""
+        return None if self._observer is None else self._observer.words()
 
-        def run() -> None:
-            try:
-                found = action()
-            except Exception as problem:
-                error = problem
-                settle(lambda: future.set_exception(error))
-            else:
-                settle(lambda: future.set_result(found))
+    def each_second(self) -> None:
+        """Put changed tokens and certificates to use."""
+        if self.tokens is not None:
+            self._metrics.token_reloads += self.tokens.reload_if_changed()
+        if self.tls is not None:
+            self._metrics.tls_reloads += self.tls.reload_if_changed()
+        self._say_whether_ready()
 
-        threading.Thread(target=run, daemon=True).start()
-        return future
+    def _say_whether_ready(self) -> None:
+        self._routes.lacks = " and ".join(part.problem for part in (self.tokens, self.tls) if part and not part.usable)
+        self._routes.ready = self._metrics.ready = self._able and not self._routes.lacks
+
+    def _unauthorized(self) -> None:
+        self._metrics.unauthorized += 1
+
+    async def each_tick(self, now: float) -> None:
+        """Count and capture the rest of what was answered, and have all of it written."""
+        if self._observer is not None:
+            await _some(self._observer.count)
+            self._observer.close_if_over(time.time())
+        if self._capture is not None:
+            await _some(self._capture.make)
+        idle = self._writing is None or self._writing.done()
+        if self._delivery is not None and idle and not self._last_words and self._delivery.due(now):
+            self._writing = self.in_thread(self._delivery.write)
+        self._measure()
+        self.publish()
+
+    def _measure(self) -> None:
+        if self._public is not None:
+            host = self._public.host
+            self._metrics.connections, self._metrics.waiting = len(host.connections), host.waiting
+            self._metrics.backlog = waiting(self._public.sockets)
+            self._metrics.shed += host.shed - self._shed  # others count there too
+            self._shed = host.shed
+
+    async def _drain(self, seconds: float) -> None:
+        public = self._public
+        assert public is not None
+        log.info("stopping: new requests are answered for another %g s", seconds)
+        self._able = False
+        self._say_whether_ready()
+        public.host.closing = True
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self.hurry.wait(), seconds)
+        refuse_new(public.sockets)
+        deadline = self.loop.time() + self._settings.finish_seconds
+        await asyncio.sleep(LAST_SECONDS)
+        while waiting(public.sockets) and self.loop.time() < deadline:
+            await asyncio.sleep(0)
+        public.close()
+        calls = None
+        if self._grpc is not None:
+            calls = asyncio.ensure_future(self._grpc.stop(self._settings.finish_seconds, wait=seconds > 0))
+        while public.host.connections and self.loop.time() < deadline:
+            public.host.close_idle(time.monotonic(), UNUSED_SECONDS)
+            await asyncio.sleep(0.02)
+        if calls is not None:
+            await calls
+        await self._last(deadline)
+        self._measure()
+        self.publish()
+        log.info("stopped")
+
+    async def _last(self, deadline: float) -> None:
+        """Write what was observed to the end."""
+        self._last_words = True
+        if self._observer is not None:
+            self._observer.close(time.time())
+        if self._capture is not None:
+            self._capture.finish()
+        delivery = self._delivery
+        if delivery is not None and delivery.pending:
+            with suppress(TimeoutError):
+                if self._writing is not None:
+                    await asyncio.wait((self._writing,), timeout=max(0.0, deadline - self.loop.time()))
+                await asyncio.wait_for(self.in_thread(delivery.finish), max(1.0, deadline - self.loop.time()))
 
 
-def _load(settings: Settings) -> _Loaded:
-    """The model, and where its windows go; in a thread, so that probes are answered meanwhile."""
-    buckets: dict[BucketSettings, Bucket] = {}
-
-    def bucket(at: BucketSettings) -> "Bucket":
-        from kaizen.registry.store import Bucket  # not in a terminal: half as much memory and time
-
-        bare = replace(at, prefix="")
-        if bare not in buckets:
-            buckets[bare] = Bucket(bare)
-        return buckets[bare]
-
-    write: Write | None = None
-    if (windows := settings.bucket) is not None and settings.service and settings.namespace:
-        place, prefix = bucket(windows), checked_prefix(windows.prefix) + settings.windows_prefix
-
-        def write(key: str, body: bytes) -> object:
-            return place.put(prefix + key, body, "application/json")
-
-    def opened(directory: Path) -> _Loaded:
-        return _Loaded(open_model(directory, name=settings.name, version=settings.version, digest=settings.digest), write)
-
-    if (origin := settings.model_bucket) is None:
-        return opened(Path(settings.model))
-    directory = Path(tempfile.mkdtemp(prefix="kaizen-model-"))
-    try:
-        fetch(bucket(origin), checked_prefix(origin.prefix), directory, settings.digest)
-        return opened(directory)
-    except Refused as refused:
-        # A person knows the model by its place in the bucket, and each start fetches it to another directory.
-        raise Refused(refused.code, str(refused).replace(str(directory), settings.model)) from refused
-    finally:
-        remove(directory)
+async def _some(next_slice: Callable[[], bool]) -> None:
+    """A few slices: what is more has turns of its own, and a tick must end also when requests never do."""
+    for _ in range(SLICES):
+        if not next_slice():
+            return
+        await asyncio.sleep(0)
 
 
 def _allow_many_connections() -> None:

@@ -26,7 +26,7 @@ from kaizen.training.judge.judged import STEP, Detail, GateResult, Limits, decid
 
 __all__ = ["SERVER_PACKAGES", "Latency", "latency", "measure_latency"]
 
-SERVER_PACKAGES = ("httptools", "msgspec", "uvloop")
+SERVER_PACKAGES = ("msgspec", "uvloop")
 """What the server imports beyond the trainer's other packages."""
 PROGRAM = """\
 import argparse, sys

@@ -1,0 +1,219 @@
+"""From parsed requests to answers: what REST and gRPC have in common, and what is fair between clients.
+
+Few rows for an engine that answers one by one are answered at once.  Everything else waits in one line, of which each turn
+of the event loop answers a slice: a large request cannot keep a small one waiting for longer than that, and where a call
+costs more than a row does (scikit-learn, ONNX) all that waits is joined into one call.  There are no timers: a lone request
+waits for nobody, and what arrives while a call runs is in the next one.  Joined requests get the answers that they would
+get alone, and one that the engine refuses is told apart by asking halves.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from kaizen.serving.answers import Explained, monitored
+from kaizen.serving.capture import Capture
+from kaizen.serving.engine.base import Answer, Column
+from kaizen.serving.metrics import Metrics
+from kaizen.serving.model import Model
+from kaizen.serving.observation import Observer
+from kaizen.serving.problems import Overloaded
+from kaizen.serving.protocol import Parsed
+
+__all__ = ["Inference"]
+
+ROWS_AT_ONCE = 512
+"""Rows of one call."""
+EXPLAINED_AT_ONCE = 4
+"""An explanation costs a multiple of an answer."""
+WAITING = 1024
+"""Requests in line above which new ones are refused."""
+
+Finish = Callable[[], None]
+
+
+class Inference:
+    """Answers for one model.  Everything runs in the event loop's thread."""
+
+    def __init__(
+        self,
+        model: Model,
+        observer: Observer | None,
+        metrics: Metrics,
+        waiting: int = WAITING,
+        capture: Capture | None = None,
+    ) -> None:
+        self._engine = model.engine
+        self._observer, self._capture = observer, capture
+        self._metrics = metrics
+        self._waiting = waiting
+        self._joins = model.engine.joins
+        # Whether all values of these are of the column's own type decides the type of scikit-learn's column.
+        self._strict = [i for i, one in enumerate(model.engine.inputs) if one.datatype in ("INT64", "BOOL")]
+        self._line: deque[_Job] = deque()
+        self._halves: deque[list[_Part]] = deque()
+        """Parts of a call that was refused as a whole."""
+        self._turning = False
+
+    @property
+    def waiting(self) -> int:
+        """Requests in line."""
+        return len(self._line) + sum(map(len, self._halves))
+
+    def answer(self, parsed: Parsed) -> Answer | Awaitable[Answer]:
+        """The answer, an Explained one when that was asked for; now, or when it is this request's turn.
+
+        Counts and observes what is answered; who tells the client of a refusal counts that (Metrics.failed).  Raises, or the
+        awaited one raises: Refused, the client's mistake; Overloaded, a RequestError with status 503.
+        """
+        began = perf_counter()
+        columns = parsed.prepared
+        if columns is None:
+            columns = self._engine.columns(parsed.columns)
+        rows = parsed.rows
+        if rows <= (EXPLAINED_AT_ONCE if parsed.explain else ROWS_AT_ONCE) and not self._joins:
+            answer = self._engine.predict(columns, rows)
+            if parsed.explain:
+                answer = Explained(answer, self._engine.explain(columns, rows))
+            self._answered(parsed, answer, began)
+            return answer
+        return self._in_line(parsed, columns, began)
+
+    def _answered(self, parsed: Parsed, answer: Answer, began: float) -> None:
+        if self._observer is not None:
+            self._observer.offer(parsed.columns, monitored(answer), parsed.rows)
+        if self._capture is not None:
+            self._capture.offer(parsed, answer)
+        self._metrics.predicted(parsed.rows, perf_counter() - began)
+
+    def _in_line(self, parsed: Parsed, columns: list[Column], began: float) -> "asyncio.Future[Answer]":
+        if self.waiting >= self._waiting:
+            raise Overloaded(f"{self.waiting} requests are waiting for an answer already; try again in a second")
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        kinds = tuple(_kinds(columns[i]) for i in self._strict) if self._joins else ()
+        self._line.append(_Job(parsed, columns, kinds, future, began))
+        self._turn_soon()
+        return future
+
+    def _turn_soon(self) -> None:
+        if not self._turning and (self._line or self._halves):
+            self._turning = True
+            asyncio.get_running_loop().call_soon(self._turn)
+
+    def _turn(self) -> None:
+        """One call of the engine."""
+        self._turning = False
+        parts = self._halves.popleft() if self._halves else self._next()
+        parts = [part for part in parts if not part.job.future.done()]  # whose client is gone
+        if parts:
+            try:
+                self._call(parts)
+            except Exception as problem:
+                if len(parts) == 1:
+                    parts[0].job.future.set_exception(problem)
+                else:
+                    middle = len(parts) // 2
+                    self._halves.extendleft((parts[middle:], parts[:middle]))
+        self._turn_soon()
+
+    def _next(self) -> list["_Part"]:
+        """The next slice: of the first in line and, where calls are joined, of those behind it that fit with it."""
+        first = self._line.popleft()
+        parts = [first.part(EXPLAINED_AT_ONCE if first.parsed.explain else ROWS_AT_ONCE)]
+        if not self._joins or first.parsed.explain:
+            return parts
+        left, others = ROWS_AT_ONCE - parts[0].rows, deque[_Job]()
+        while self._line and left:
+            job = self._line.popleft()
+            if job.kinds == first.kinds and not job.parsed.explain:
+                parts.append(job.part(left))
+                left -= parts[-1].rows
+            else:
+                others.append(job)
+        self._line.extendleft(reversed(others))
+        return parts
+
+    def _call(self, parts: Sequence["_Part"]) -> None:
+        rows = sum(part.rows for part in parts)
+        columns = parts[0].columns
+        if len(parts) > 1:
+            columns = [_joined(column) for column in zip(*(part.columns for part in parts), strict=True)]
+        answer = self._engine.predict(columns, rows)
+        if parts[0].job.parsed.explain:
+            answer = Explained(answer, self._engine.explain(columns, rows))
+        first = 0
+        for part in parts:
+            job = part.job
+            job.add(answer if len(parts) == 1 else _cut(answer, first, part.rows))
+            first += part.rows
+            if job.left:
+                self._line.append(job)  # behind all who came meanwhile
+            else:
+                whole = job.whole()
+                self._answered(job.parsed, whole, job.began)
+                job.future.set_result(whole)
+
+
+class _Job:
+    """A request in line."""
+
+    __slots__ = ("_answers", "began", "columns", "future", "kinds", "left", "parsed")
+
+    def __init__(
+        self, parsed: Parsed, columns: list[Column], kinds: tuple[Any, ...], future: "asyncio.Future[Answer]", began: float
+    ) -> None:
+        self.parsed, self.columns, self.kinds, self.future, self.began = parsed, columns, kinds, future, began
+        self.left = parsed.rows
+        """Rows that are not answered yet."""
+        self._answers: list[Answer] = []
+
+    def part(self, most: int) -> "_Part":
+        """The next rows, so many at most."""
+        return _Part(self, min(most, self.left))
+
+    def add(self, answer: Answer) -> None:
+        """The answer to the next rows."""
+        self._answers.append(answer)
+        self.left -= len(answer.labels)
+
+    def whole(self) -> Answer:
+        """The answers to all rows."""
+        first = self._answers[0]
+        if len(self._answers) == 1:
+            return first
+        labels = [label for answer in self._answers for label in answer.labels]
+        scores = None if first.scores is None else [score for answer in self._answers for score in answer.scores or ()]
+        whole = Answer(labels, scores, first.classes)
+        explained = [answer.attributions for answer in self._answers if isinstance(answer, Explained)]
+        return Explained.joined(whole, explained) if explained else whole
+
+
+class _Part:
+    """The rows of a request that are in one call; a request has one such part at a time."""
+
+    __slots__ = ("columns", "job", "rows")
+
+    def __init__(self, job: _Job, rows: int) -> None:
+        self.job, self.rows = job, rows
+        first = job.parsed.rows - job.left
+        self.columns = job.columns if rows == job.parsed.rows else [column[first : first + rows] for column in job.columns]
+
+
+def _kinds(column: Column) -> Any:
+    return frozenset(map(type, column)) if isinstance(column, list) else column.dtype
+
+
+def _joined(columns: Sequence[Column]) -> Column:
+    if all(isinstance(column, list) for column in columns):
+        return [value for column in columns for value in column]
+    return np.concatenate([np.asarray(column) for column in columns])
+
+
+def _cut(answer: Answer, first: int, rows: int) -> Answer:
+    scores, classes = answer.scores, answer.classes
+    cut = None if scores is None else scores[first * classes : (first + rows) * classes]
+    return Answer(answer.labels[first : first + rows], cut, classes)

@@ -1,0 +1,135 @@
+"""Who is let in, by which tokens, and what browsers may ask."""
+
+import asyncio
+import logging
+from pathlib import Path
+
+import pytest
+
+from kaizen.serving.authentication import Authentication, Tokens
+from kaizen.serving.cors import Cors
+from kaizen.serving.messages import Request, Response
+from tests.support.certificates import mount
+
+
+def echo(request: Request) -> Response:
+    return Response(request.body, headers=b"X-Model-Version: 1\r\n")
+
+
+def test_tokens_are_known_by_their_clients_names(tmp_path: Path) -> None:
+    mount(tmp_path / "tokens", {"shop": b"secret-1\n", "billing": b"  secret-2  ", "nobody": b" \n"})
+    tokens = Tokens(tmp_path / "tokens")
+    assert tokens.client(b"Bearer secret-1") == "shop"
+    assert tokens.client(b"bearer  secret-2 ") == "billing"
+    wrong = [b"", b"Bearer", b"Bearer ", b"Bearer secret", b"Bearer secret-11", b"Basic secret-1", b"secret-1", b"Bearer \xff"]
+    assert not any(tokens.knows(header) for header in wrong)
+
+
+def test_tokens_that_change_are_read_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    directory = tmp_path / "tokens"
+    tokens = Tokens(directory)
+    assert not tokens.usable
+    assert tokens.problem == f"the directory {directory} has no tokens; put one into a file named by its client"
+    assert not tokens.knows(b"Bearer ")
+    mount(directory, {"shop": b"secret-1"})
+    assert tokens.reload_if_changed()
+    assert not tokens.reload_if_changed()
+    assert tokens.knows(b"Bearer secret-1")
+    assert not tokens.problem
+    mount(directory, {"shop": b"secret-2", "other": b"secret-3"})
+    assert tokens.reload_if_changed()
+    assert [tokens.client(b"Bearer secret-%d" % number) for number in (1, 2, 3)] == [None, "shop", "other"]
+    mount(directory, {})
+    assert tokens.reload_if_changed()
+    assert not tokens.knows(b"Bearer secret-2")
+    assert "tokens are known of: other, shop" in caplog.text
+    assert "secret" not in caplog.text
+
+
+def test_requests_without_a_token_are_refused_but_not_probes(tmp_path: Path) -> None:
+    refused: list[None] = []
+    (tmp_path / "shop").write_bytes(b"secret")
+    guard = Authentication(Tokens(tmp_path), echo, lambda: refused.append(None))
+
+    def ask(path: bytes, header: bytes | None) -> Response:
+        answer = guard(Request(b"POST", path, {} if header is None else {b"authorization": header}, b"hello"))
+        assert isinstance(answer, Response)
+        return answer
+
+    assert ask(b"/v2/models/a/infer", b"Bearer secret").body == b"hello"
+    assert ask(b"/v2/health/live", None).body == ask(b"/v2/health/ready", b"Bearer other").body == b"hello"
+    assert not refused
+    for path in (
+        b"/",
+        b"/openapi.json",
+        b"/v2/models/a/infer",
+        b"/v2/models/a/ready",
+        b"/V2/health/live",
+        b"/v2/health/../docs",
+        b"/healthz/",
+    ):
+        for header in (None, b"Bearer other"):
+            answer = ask(path, header)
+            assert (answer.status, answer.headers) == (401, b"WWW-Authenticate: Bearer\r\n")
+    assert len(refused) == 14
+
+
+def ask(cors: Cors, method: bytes = b"POST", **headers: bytes) -> Response:
+    answer = cors(Request(method, b"/", {name.replace("_", "-").encode(): value for name, value in headers.items()}))
+    if isinstance(answer, Response):
+        return answer
+
+    async def awaited() -> Response:
+        return await answer
+
+    return asyncio.run(awaited())
+
+
+PREFLIGHT = {"access_control_request_method": b"POST", "access_control_request_headers": b"authorization,content-type"}
+ALLOWED = b"Access-Control-Allow-Origin: https://a.example\r\n"
+
+
+def test_pages_of_the_origins_may_ask() -> None:
+    cors = Cors(("https://a.example", "https://b.example:8443"), echo)
+    headers = ask(cors, origin=b"https://a.example").headers
+    assert headers.startswith(b"X-Model-Version: 1\r\n" + ALLOWED)
+    assert b"\r\nAccess-Control-Expose-Headers: X-Model-Version, X-Model-Digest, " in headers
+    assert headers.endswith(b"\r\nVary: Origin\r\n")
+    for other in (b"https://a.example.evil", b"http://a.example", b"null", b"https://b.example"):
+        assert ask(cors, origin=other).headers == b"X-Model-Version: 1\r\nVary: Origin\r\n"
+    assert ask(cors).headers == b"X-Model-Version: 1\r\nVary: Origin\r\n"
+
+
+def test_browsers_may_ask_before_they_ask() -> None:
+    guard = Authentication(Tokens(Path("/nowhere")), echo)
+    cors = Cors(("https://a.example",), guard)
+    answer = ask(cors, b"OPTIONS", origin=b"https://a.example", **PREFLIGHT)
+    assert (answer.status, answer.body) == (200, b"")
+    assert answer.headers.startswith(ALLOWED)
+    for line in (b"Methods: GET, HEAD, POST, OPTIONS", b"Headers: Authorization, Content-Type, "):
+        assert b"\r\nAccess-Control-Allow-" + line in answer.headers
+    assert b"\r\nAccess-Control-Max-Age: 7200\r\n" in answer.headers
+    assert ask(cors, b"OPTIONS", origin=b"https://b.example", **PREFLIGHT).headers == b"Vary: Origin\r\n"
+    refusal = ask(cors, origin=b"https://a.example")
+    assert refusal.status == 401
+    assert ALLOWED in refusal.headers  # so that the page can read why
+    assert ask(cors, b"OPTIONS", origin=b"https://a.example").status == 401  # not a preflight
+
+
+def test_every_origin() -> None:
+    cors = Cors(("*",), echo)
+    assert b"Access-Control-Allow-Origin: *\r\n" in ask(cors, origin=b"null").headers
+    assert b"Vary" not in ask(cors, origin=b"null").headers
+    assert ask(cors).headers == b"X-Model-Version: 1\r\n"
+    assert b"Access-Control-Allow-Methods" in ask(cors, b"OPTIONS", origin=b"https://a.example", **PREFLIGHT).headers
+
+
+def test_answers_that_come_later_may_be_read_too() -> None:
+    async def later() -> Response:
+        await asyncio.sleep(0)
+        return Response(b"later")
+
+    answer = ask(Cors(("https://a.example",), lambda request: later()), origin=b"https://a.example")
+    assert answer.body == b"later"
+    assert ALLOWED in answer.headers

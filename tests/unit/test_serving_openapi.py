@@ -1,0 +1,144 @@
+"""The OpenAPI document says what the server does, and the page at /docs shows it without anything from elsewhere."""
+
+import json
+import re
+from dataclasses import replace
+from typing import Any
+
+import jsonschema  # type: ignore[import-untyped]
+import pytest
+
+from kaizen.serving import openapi, page
+from kaizen.serving.engine.base import Input
+from kaizen.serving.messages import Response
+from tests.support.serving import FakeEngine
+from tests.unit.test_serving_routes import FEEDBACK, INFER, ask, body, model, routes
+
+V1 = "/v1/models/flight-delay:predict"
+
+
+class Numbers(FakeEngine):
+    """A regression over doubles."""
+
+    inputs = (Input("a", "FP64", False), Input("b", "INT64", True))
+    classes = None
+    task = "Regression"
+    keys = ()
+
+
+def document(engine: Any = None, feedback: bool = True) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(openapi.document(model(engine=engine), feedback=feedback))
+    return found
+
+
+def schema(found: dict[str, Any], name: str) -> jsonschema.Draft202012Validator:
+    whole = {"$ref": f"#/components/schemas/{name}", "components": found["components"]}
+    return jsonschema.Draft202012Validator(whole)
+
+
+def content(found: dict[str, Any], path: str, method: str, status: int) -> dict[str, Any]:
+    described: dict[str, Any] = found["paths"][path][method]["responses"][str(status)]["content"]["application/json"]["schema"]
+    return described
+
+
+@pytest.mark.parametrize("engine", [None, Numbers()])
+def test_every_schema_is_one_and_every_reference_leads_somewhere(engine: Any) -> None:
+    found = document(engine)
+    assert found["openapi"] == "3.1.0"
+    for one in found["components"]["schemas"].values():
+        jsonschema.Draft202012Validator.check_schema(one)
+    for reference in re.findall(r'"#/components/schemas/(\w+)"', json.dumps(found)):
+        assert reference in found["components"]["schemas"]
+    for operations in found["paths"].values():
+        for operation in operations.values():
+            assert {"500", "503"} <= set(operation["responses"])
+
+
+@pytest.mark.parametrize("engine", [None, Numbers()])
+def test_every_example_fits_its_schema(engine: Any) -> None:
+    found = document(engine)
+    for path, operations in found["paths"].items():
+        for operation in operations.values():
+            if "requestBody" in operation:
+                described = operation["requestBody"]["content"]["application/json"]
+                schema(found, described["schema"]["$ref"].rpartition("/")[2]).validate(described["example"])
+                assert path.endswith(("infer", "feedback", "predict"))
+
+
+ANSWERS: list[tuple[str, str, bytes]] = [
+    ("GET", "/v2", b""),
+    ("GET", "/v2/health/live", b""),
+    ("GET", "/v2/health/ready", b""),
+    ("GET", "/v2/models", b""),
+    ("GET", "/v2/models/flight-delay", b""),
+    ("GET", "/v2/models/flight-delay/versions/7", b""),
+    ("GET", "/v2/models/flight-delay/ready", b""),
+    ("GET", "/v1/models/flight-delay", b""),
+    ("POST", INFER, body(1, 18)),
+    ("POST", INFER, b"{}"),
+    ("POST", "/v2/models/flight-delay/versions/7/infer", body(1, outputs=[{"name": "predict"}])),
+    ("POST", V1, b'{"instances":[["AA",1,18,true]]}'),
+    ("POST", V1, b'{"instances":[]}'),
+    ("POST", FEEDBACK, b'{"labels":[{"id":"a-0","label":"late"}]}'),
+    ("POST", FEEDBACK, b'{"labels":[]}'),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "sent"), ANSWERS, ids=[f"{method} {path}" for method, path, _ in ANSWERS])
+def test_answers_are_as_the_document_says(method: str, path: str, sent: bytes) -> None:
+    found = document()
+    answer = ask(routes(), method, path, sent)
+    described = content(found, path, method.lower(), answer.status)
+    jsonschema.Draft202012Validator({**described, "components": found["components"]}).validate(json.loads(answer.body))
+    headers = found["paths"][path][method.lower()]["responses"][str(answer.status)].get("headers", {})
+    assert all(name.encode() in answer.headers for name in headers)
+
+
+def test_the_document_names_every_path_of_the_model() -> None:
+    found, made = document(), routes()
+    served = {path.decode() for path in (*made._gets, *made._posts)} - {"/", "/docs", "/openapi.json", "/v1/models"}
+    assert set(found["paths"]) == served
+    assert json.loads(ask(made, "GET", "/openapi.json").body) == found
+
+
+def test_only_requests_that_are_read_fit() -> None:
+    fits = schema(document(), "InferenceRequest").is_valid
+    good = json.loads(body(1, 2))
+    assert fits(good)
+    for place, changed in ((0, {"name": "x"}), (1, {"datatype": "BYTES"}), (2, {"data": [None, 1]}), (3, {"data": ["a", "b"]})):
+        inputs = [{**one, **changed} if number == place else one for number, one in enumerate(good["inputs"])]
+        assert not fits({"inputs": inputs})
+    assert fits({"inputs": [{**good["inputs"][1], "data": [[None], [1]], "shape": [2, 1]}]})
+    numbers = schema(document(Numbers()), "InferenceRequest").is_valid
+    assert numbers({"inputs": [{"name": "any", "shape": [2, 2], "datatype": "FP64", "data": [[1, 2], [3, 4]]}]})
+    assert not numbers({"inputs": [{"name": "any", "shape": [2, 3], "datatype": "FP64", "data": [1, 2, 3, 4, 5, 6]}]})
+
+
+def test_a_wide_model_has_no_long_document() -> None:
+    class Wide(FakeEngine):
+        inputs = tuple(Input(f"column {number}", "FP64", True) for number in range(5000))
+
+    assert len(openapi.document(model(engine=Wide()), feedback=True)) < 1_500_000
+
+
+def test_without_a_bucket_there_is_no_feedback() -> None:
+    assert not any(path.endswith("feedback") for path in document(feedback=False)["paths"])
+
+
+def test_the_models_own_example_is_shown() -> None:
+    sample = body(9)
+    found = json.loads(openapi.document(replace(model(), example=sample), feedback=False))
+    assert found["paths"][INFER]["post"]["requestBody"]["content"]["application/json"]["example"] == json.loads(sample)
+
+
+def test_the_page_is_one_file_that_nothing_can_be_put_into() -> None:
+    answer: Response = page.response()
+    text, headers = answer.body.decode(), answer.headers.decode()
+    assert "http:" not in text
+    assert "https:" not in text
+    assert not re.search(r"innerHTML|eval\(|style=|onclick=|<script src|document\.write", text)
+    assert text.count("<script>") == text.count("<style>") == 1
+    assert headers.count("'sha256-") == 2
+    assert "default-src 'none'" in headers
+    assert "unsafe" not in headers
+    assert answer.content_type == b"text/html; charset=utf-8"
