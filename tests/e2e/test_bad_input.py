@@ -123,6 +123,19 @@ REJECTED: dict[str, tuple[dict[str, Any], str]] = {
         changed(SERVICE, "spec.monitoring", {"drift": {"spanSeconds": 3600}}),
         "monitoring.drift.spanSeconds must be at least 86400: parts of a day always differ from whole days",
     ),
+    "every origin and one more": (
+        changed(SERVICE, "spec.endpoint.corsOrigins", ["*", "https://app.example.com"]),
+        "endpoint.corsOrigins must be either * alone or a list of origins",
+    ),
+    "origin with a path": (
+        changed(SERVICE, "spec.endpoint.corsOrigins", ["https://app.example.com/"]),
+        "spec.endpoint.corsOrigins[0] in body should match",
+    ),
+    "no workers": (changed(SERVICE, "spec.workers", 0), "spec.workers in body should be greater than or equal to 1"),
+    "authentication without a Secret": (
+        changed(SERVICE, "spec.authentication", {}),
+        "spec.authentication.secretName: Required value",
+    ),
     "new rows that nothing tells from old ones": (
         changed(TRAINED, "spec.training.minimumNewRows", 100),
         "training.minimumNewRows needs training.template.data.timestamp",

@@ -17,11 +17,10 @@ from kaizen.cluster.store import Store
 from kaizen.control.children import Children, NameTaken
 from kaizen.control.queue import Queue
 from kaizen.control.reconcile import Reconciler
-from kaizen.core.objects import stable_service
 from kaizen.core.plan import Child, Key, Observed, Settings
 from tests.support.buckets import EmptyBucket
 from tests.support.cluster import Cluster
-from tests.support.objects import changed, inference_service
+from tests.support.objects import address, changed, inference_service
 
 
 def with_client(work: Callable[[Client], Awaitable[None]]) -> None:
@@ -56,7 +55,7 @@ def test_stale_writes_are_refused(cluster: Cluster, namespace: str, service: dic
         body = {**body, "metadata": {"name": "flight-delay", "namespace": namespace}}
         with pytest.raises(Conflict):
             await client.apply_status({**body, "status": {"observedGeneration": 1}}, service)
-        child = stable_service(Observed(service))
+        child = address(Observed(service))
         with pytest.raises(Conflict):
             await client.apply(child, stale_child)
         with pytest.raises(Conflict):
@@ -90,12 +89,30 @@ def test_child_that_was_made_meanwhile_is_fine_and_a_foreign_one_is_not(
     foreign = changed(other, "metadata.name", "other")
 
     async def ensure(client: Client) -> None:
-        children, child = Children(client), Child(stable_service(Observed(service)))
+        children, child = Children(client), Child(address(Observed(service)))
         assert not await children.ensure(child, service, observed=None)
         with pytest.raises(Conflict):  # Ours, of an earlier object of the same name: wait for the garbage collector.
             await children.ensure(child, other, observed=None)
         with pytest.raises(NameTaken):
             await children.ensure(child, foreign, observed=None)
+
+    with_client(ensure)
+
+
+def test_field_of_a_child_that_is_left_out_goes_away(cluster: Cluster, namespace: str, service: dict[str, Any]) -> None:
+    body = changed(dict(address(Observed(service))), "metadata.name", "two")
+    more = {"name": "more", "port": 81, "protocol": "TCP", "targetPort": "http"}
+
+    async def ensure(client: Client) -> None:
+        children = Children(client)
+        both = changed(body, "spec.ports", [*body["spec"]["ports"], more])
+        assert await children.ensure(Child(both), service, observed=None)
+        assert not await children.ensure(Child(body), service, observed=None)
+        made = await client.get("Service", namespace, "two")
+        assert [port["port"] for port in made["spec"]["ports"]] == [80, 81]
+        assert await children.ensure(Child(body), service, made)
+        left = await client.get("Service", namespace, "two")
+        assert [port["port"] for port in left["spec"]["ports"]] == [80]
 
     with_client(ensure)
 

@@ -13,7 +13,6 @@ from kaizen.cluster.client import Client, Conflict, NotFound
 from kaizen.control.children import with_digest
 from kaizen.control.promotion import Promotions
 from kaizen.control.registry import Registry
-from kaizen.core.objects import stable_service
 from kaizen.core.plan import Object, Observed, Promote
 from kaizen.core.serving import selected
 from kaizen.registry import audit, layout, production, versions
@@ -27,6 +26,7 @@ from tests.e2e.local_registry import (  # noqa: F401 -- the fixtures
     shared_session,
 )
 from tests.e2e.local_s3 import running_s3  # noqa: F401 -- the fixture local_s3
+from tests.support.objects import address
 from tests.support.registry import NAMESPACE, RUN, SERVICE, Died, MortalBucket, check, ended, inline, now
 
 OWNER: dict[str, Any] = {
@@ -40,7 +40,7 @@ ACTOR = "operator/3"
 def service(version: int | None, owner: str = "u") -> dict[str, Any]:
     """The body of the Service that selects a version."""
     observed = Observed({**OWNER, "metadata": {**OWNER["metadata"], "uid": owner}})
-    return with_digest(stable_service(observed, *([] if version is None else [str(version)])))
+    return with_digest(address(observed, *([] if version is None else [str(version)])))
 
 
 class OneService(Client):

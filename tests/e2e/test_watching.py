@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import boto3
 import numpy as np
@@ -25,7 +25,8 @@ from kaizen.monitoring.windows import Window, merge
 from kaizen.registry.embedded import ensure_bucket
 from kaizen.registry.store import Bucket, BucketError
 from kaizen.serving.metrics import Metrics
-from kaizen.serving.observation import Observer
+from kaizen.serving.observation import Cells, Observer
+from kaizen.serving.outbox import Outbox
 from tests.e2e.local_s3 import OPERATOR, LocalS3, running_s3  # noqa: F401 -- the fixture local_s3
 from tests.support.s3proxy import Entry, Fault, Rule, S3Proxy
 
@@ -141,23 +142,22 @@ def test_what_servers_count_is_judged(bucket: Bucket, threads: ThreadPoolExecuto
     away = False
     moments = iter(range(T0, T0 + 20 * WINDOW, 100))
 
-    def put(key: str, body: bytes) -> None:
+    def put(key: str, body: bytes, content_type: str) -> None:
         if away:
             raise OSError("away")
-        bucket.put(f"workloads/flights/{key}", body)
+        bucket.put(f"workloads/flights/{key}", body, content_type)
 
-    def observer(source: str) -> Observer:
-        options: dict[str, Any] = {"service": "served", "version": 7, "source": source, "window_seconds": WINDOW}
-        return Observer(REFERENCE, Metrics(), now=T0, write=put, **options)
-
-    pods, process = [observer("a"), observer("b")], Process(bucket, threads, runner)
+    outboxes = [Outbox("window", put), Outbox("window", put)]
+    cells = Cells(REFERENCE, "served", 7, WINDOW)
+    pods = [Observer(cells, Metrics(), outbox, source=name, now=T0) for name, outbox in zip("ab", outboxes, strict=True)]
+    process = Process(bucket, threads, runner)
     random, seen = np.random.default_rng(1), []
     for now in moments:
         number = (now - T0) // WINDOW
         away = 5 <= number < 9
-        for pod in pods:
-            if pod.close_if_over(now):
-                pod.write()
+        for pod, outbox in zip(pods, outboxes, strict=False):
+            pod.close_if_over(now)
+            outbox.write()
             temp, carrier = random.standard_normal(20) + 2.0 * (number >= 12), random.choice(["AA", "B6", "UA"], 20)
             pod.offer({"temp": temp.tolist(), "carrier": carrier.tolist()}, random.random(20).tolist(), 20)
             while pod.count():
@@ -165,7 +165,7 @@ def test_what_servers_count_is_judged(bucket: Bucket, threads: ThreadPoolExecuto
         if now == T0 + 16 * WINDOW + 100:
             last = pods.pop()
             last.close(now)
-            last.write()
+            outboxes[1].write()
         seen.append(process.look("served", (now - T0) / WINDOW, 4))
     fresh = Process(bucket, threads, runner).look("served", (now - T0) / WINDOW, 4)
     assert seen[-1] == fresh

@@ -5,6 +5,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from kaizen.api.base import API_VERSION
+from kaizen.api.inference_service import InferenceServiceSpec
+from kaizen.core.endpoint import service_ports
+from kaizen.core.objects import NO_VERSION, stable_service
+from kaizen.core.plan import Object, Observed
 
 _RECIPE: dict[str, Any] = {
     "task": "Classification",
@@ -33,6 +37,11 @@ def inference_service(name: str = "flight-delay", **spec: Any) -> dict[str, Any]
 def recipe() -> dict[str, Any]:
     """What a TrainingJob and a training template have in common."""
     return copy.deepcopy(_RECIPE)
+
+
+def address(observed: Observed, version: str = NO_VERSION) -> Object:
+    """The Service of an InferenceService that is asked in plain HTTP."""
+    return stable_service(observed, service_ports(InferenceServiceSpec(model="m")), version)
 
 
 def changed(body: dict[str, Any], path: str, value: Any) -> dict[str, Any]:

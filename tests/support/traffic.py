@@ -14,7 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from kaizen.core.objects import SERVING_PORT
+from kaizen.core.endpoint import SERVING_PORT
 from tests.support.cluster import Cluster, Object, Rejected, condition_of
 
 ROWS_A_REQUEST = 24

@@ -114,10 +114,14 @@ class MemoryBucket:
         """With what registry.files uses of boto3's client."""
         return action(_Client(self))
 
-    def list(self, prefix: str, after: str = "") -> tuple[Entry, ...]:
+    def delete(self, key: str) -> None:
+        """Whether it is there or not."""
+        self.objects.pop(key, None)
+
+    def list(self, prefix: str, after: str = "", most: int | None = None) -> tuple[Entry, ...]:
         """By key."""
         now = datetime.now(UTC)
-        found = sorted(key for key in self.objects if key.startswith(prefix) and key > after)
+        found = sorted(key for key in self.objects if key.startswith(prefix) and key > after)[:most]
         return tuple(Entry(key, len(self.objects[key]), _etag(self.objects[key]), now) for key in found)
 
 

@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 from kaizen.cluster.client import CHILD_MANAGER, Client, Conflict, NotFound
 from kaizen.cluster.store import Store, key_of
 from kaizen.control.children import APPLIED, Children, NameTaken, contains, is_managed, with_digest
-from kaizen.core.objects import stable_service
 from kaizen.core.plan import Child, Key, Object, Observed
-from tests.support.objects import changed, inference_service
+from tests.support.objects import address, changed, inference_service
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-9, 9) | st.text("abc", max_size=3),
@@ -72,7 +71,7 @@ OWNER: Object = {
     **inference_service(),
     "metadata": {"name": "flight-delay", "namespace": "team-a", "uid": "owner", "generation": 1},
 }
-SERVICE = stable_service(Observed(OWNER))
+SERVICE = address(Observed(OWNER))
 CHILD = Child(SERVICE)
 KEY = key_of(SERVICE)
 
@@ -106,6 +105,9 @@ class Server(Client):
             raise Conflict(409, "AlreadyExists", "already exists")
         self.writes.append("create")
         return self.keep(body)
+
+    async def create_applied(self, body: Object) -> Object:
+        return await self.create(body)
 
     async def apply(self, body: Object, observed: Object) -> Object:
         known = self.objects.get(key_of(body))

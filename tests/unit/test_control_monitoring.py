@@ -77,12 +77,12 @@ class CountedBucket(MemoryBucket):
         self.fails: Callable[[str], bool] = lambda _: False
         self.write(*some)
 
-    def list(self, prefix: str, after: str = "") -> tuple[Entry, ...]:
+    def list(self, prefix: str, after: str = "", most: int | None = None) -> tuple[Entry, ...]:
         assert prefix == f"{BASE}windows/delay/"
         self.lists.append(after.removeprefix(prefix))
         if self.fails(prefix):
             raise Unreachable("the bucket is away")
-        return super().list(prefix, after)
+        return super().list(prefix, after, most)
 
     def get(self, key: str) -> tuple[bytes, str]:
         self.gets.append(key)

@@ -10,7 +10,7 @@ import pytest
 from kaizen.api.base import GROUP
 from kaizen.control.kinds import DECIDE
 from kaizen.core.conditions import conclude
-from kaizen.core.objects import NO_VERSION, SERVICE_LABEL, VERSION_LABEL, stable_service
+from kaizen.core.objects import NO_VERSION, SERVICE_LABEL, VERSION_LABEL
 from kaizen.core.plan import (
     Bucket,
     ModelRegistry,
@@ -26,7 +26,7 @@ from kaizen.core.plan import (
     Waiting,
 )
 from tests.support.lint import problems, transition_problems
-from tests.support.objects import changed, inference_service, model_version, recipe, training_job
+from tests.support.objects import address, changed, inference_service, model_version, recipe, training_job
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 UNREACHABLE = Bucket(False, "BucketUnreachable", "The bucket kaizen does not answer.")
@@ -250,8 +250,8 @@ def test_second_reconcile_writes_nothing(case: Case) -> None:
 
 def test_service_selects_no_pod_before_there_is_a_version_and_then_just_that_version() -> None:
     seen = observed(CASES["InferenceService"])
-    assert stable_service(seen)["spec"]["selector"] == {SERVICE_LABEL: "flight-delay", VERSION_LABEL: NO_VERSION}
-    assert stable_service(seen, "4")["spec"]["selector"] == {SERVICE_LABEL: "flight-delay", VERSION_LABEL: "4"}
+    assert address(seen)["spec"]["selector"] == {SERVICE_LABEL: "flight-delay", VERSION_LABEL: NO_VERSION}
+    assert address(seen, "4")["spec"]["selector"] == {SERVICE_LABEL: "flight-delay", VERSION_LABEL: "4"}
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)

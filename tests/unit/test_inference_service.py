@@ -240,12 +240,6 @@ def test_operator_upgrade_changes_no_running_deployment_and_the_users_spec_does(
     assert child.body["spec"]["template"]["spec"]["containers"][0]["image"] == "kaizen/server:2"
 
 
-def test_engine_decides_the_image() -> None:
-    odd = replace(entry(1), manifest={"engine": "sklearn"})
-    (child,) = [child for child in decide(observed(registry(odd)), NOW).children if child.body["kind"] == "Deployment"]
-    assert child.body["spec"]["template"]["spec"]["containers"][0]["image"] == "kaizen/server-sklearn:1"
-
-
 def test_no_pod_that_is_ready_is_not_ready() -> None:
     model = registry(entry(1), serves=1)
     body = deployment(decide(observed(model), NOW), 1, ready=0)
@@ -264,7 +258,8 @@ def test_status_tells_what_serves_and_how_it_looks() -> None:
     plan = decide(observed(model, stable_service(1), body, watched=seen), NOW)
     assert plan.status is not None
     assert plan.status["stable"] == {
-        "version": 1, "digest": production(1)[SERVICE].digest, "since": "2026-02-01T00:00:00Z", "replicas": 1, "readyReplicas": 1,
+        "version": 1, "digest": production(1)[SERVICE].digest, "since": "2026-02-01T00:00:00Z", "engine": {"name": "compiled"},
+        "replicas": 1, "readyReplicas": 1,
     }  # fmt: skip
     monitoring = plan.status["monitoring"]
     assert (monitoring["verdict"], monitoring["drifted"], monitoring["driftedInARow"]) == ("Drifted", "temp, dewp", 2)

@@ -36,6 +36,9 @@ class Recorder(Client):
     async def create(self, body: Object, manager: str = "kaizen") -> Object:
         return body
 
+    async def create_applied(self, body: Object) -> Object:
+        return await self.create(body)
+
 
 def test_failing_decision_is_shown_on_the_object(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(observed: Observed, now: datetime) -> Plan:

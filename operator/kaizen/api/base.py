@@ -139,6 +139,15 @@ class GateResult(Status):
 GateResults = Annotated[list[GateResult], Field(max_length=16, json_schema_extra=by_key("name"))]
 
 
+class EngineChoice(Status):
+    """What answers a version's requests."""
+
+    name: Annotated[str, Field(max_length=64)]
+    """compiled; sklearn where compiling would not be exact; onnx for a model that came as ONNX."""
+    reason: Annotated[str, Field(max_length=1024)] | None = None
+    """Why it is not compiled."""
+
+
 class Resources(Model):
     """Requests and limits of the container: cpu, memory, ephemeral-storage, nvidia.com/gpu, ..."""
 

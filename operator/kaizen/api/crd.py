@@ -77,10 +77,17 @@ def crd(kind: Kind) -> dict[str, Any]:
 
 
 class _Plain(yaml.SafeDumper):
-    """YAML as people write it: what is used twice is written twice."""
+    """YAML as people write it: what is used twice is written twice, and a list of words is one line."""
 
     def ignore_aliases(self, data: object) -> bool:
         return True
+
+    def short_list(self, data: list[Any]) -> yaml.SequenceNode:
+        flow = all(isinstance(item, str | int | float) for item in data)
+        return self.represent_sequence("tag:yaml.org,2002:seq", data, flow_style=flow)
+
+
+_Plain.add_representer(list, _Plain.short_list)
 
 
 def files() -> dict[str, str]:

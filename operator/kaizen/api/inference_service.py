@@ -9,6 +9,7 @@ from kaizen.api.base import (
     BaseStatus,
     ColumnName,
     Digest,
+    EngineChoice,
     Model,
     ModelName,
     PodSettings,
@@ -18,6 +19,8 @@ from kaizen.api.base import (
     rules,
     unchanged,
 )
+from kaizen.api.capture import Capture
+from kaizen.api.endpoint import TLS, Authentication, Endpoint
 from kaizen.api.training_job import TrainingJobTemplate
 
 
@@ -104,7 +107,14 @@ class InferenceServiceSpec(Model):
     version: Annotated[int, Field(ge=1, le=2_147_483_647)] | None = None
     """Serve just this version; when omitted, the newest one that may serve."""
     replicas: Replicas = Replicas()
+    workers: Annotated[int, Field(ge=1, le=32)] = 1
+    """Server processes in each Pod; they share the model's memory."""
     pod: PodSettings = PodSettings()
+    authentication: Authentication | None = None
+    tls: TLS | None = None
+    endpoint: Endpoint = Endpoint()
+    capture: Capture | None = None
+    """Absent: no row is kept."""
     monitoring: Monitoring = Monitoring()
     training: Training | None = None
 
@@ -115,6 +125,7 @@ class StableVersion(Status):
     version: int
     digest: Digest
     since: Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+    engine: EngineChoice | None = None
     replicas: int
     ready_replicas: int
 

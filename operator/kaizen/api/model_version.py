@@ -7,6 +7,7 @@ from pydantic import ConfigDict, Field
 from kaizen.api.base import (
     BaseStatus,
     Digest,
+    EngineChoice,
     GateResults,
     Metrics,
     Model,
@@ -35,14 +36,6 @@ class ModelVersionSpec(Model):
     source: VersionSource
     digest: Digest
     """sha256 of the version's manifest."""
-
-
-class EngineChoice(Status):
-    """What answers the version's requests."""
-
-    name: Annotated[str, Field(max_length=64)]
-    """compiled, or sklearn where compiling it would not be exact."""
-    reason: Annotated[str, Field(max_length=1024)] | None = None
 
 
 class Lineage(Status):

@@ -89,6 +89,18 @@ class Client:
         strict = {"fieldValidation": "Strict"} if body["kind"] == "Job" else {}
         return await self._request("POST", path, {"fieldManager": manager, **strict}, body)
 
+    async def create_applied(self, body: Object) -> Object:
+        """Create an object that will change, by server-side apply; raises Conflict when its name is taken.
+
+        What a POST has set stays although a later apply leaves it out: to the API server they are two managers.
+        """
+        metadata = body["metadata"]
+        # No object has this version, so one that exists is not touched.
+        guarded = {**body, "metadata": {**metadata, "resourceVersion": "1"}}
+        path = BY_KIND[body["kind"]].path(metadata.get("namespace"), metadata["name"])
+        query = {"fieldManager": CHILD_MANAGER, "force": "true"}
+        return await self._request("PATCH", path, query, guarded, "application/apply-patch+yaml")
+
     async def newest_warning(self, observed: Object) -> str | None:
         """What the newest warning event about an object says; None when there is none."""
         selector = f"involvedObject.uid={observed['metadata']['uid']},type=Warning"

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from kaizen.api.base import GROUP
@@ -34,7 +34,7 @@ class Children:
         """
         body = with_digest(child.body)
         if observed is None:
-            return await self._create(body, owner)
+            return await self._create(body, owner, self._client.create if child.created_once else self._client.create_applied)
         if child.created_once or observed["metadata"].get("deletionTimestamp"):
             return False
         key, digest = key_of(body), body["metadata"]["annotations"][APPLIED]
@@ -60,9 +60,9 @@ class Children:
         """Drop what is remembered of children that are no longer there."""
         self._settled = {key: settled for key, settled in self._settled.items() if store.get(key) is not None}
 
-    async def _create(self, body: Object, owner: Object) -> bool:
+    async def _create(self, body: Object, owner: Object, create: Callable[[Object], Awaitable[Object]]) -> bool:
         try:
-            await self._client.create(body)
+            await create(body)
         except Conflict as conflict:
             await self._explain(body, owner, conflict)
             return False

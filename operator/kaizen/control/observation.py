@@ -10,7 +10,7 @@ from kaizen.cluster.store import Store
 from kaizen.control.bucket import unusable
 from kaizen.control.monitoring import Monitor
 from kaizen.control.registry import Registry
-from kaizen.core import jobs, training_job
+from kaizen.core import jobs, serving, training_job
 from kaizen.core.plan import Bucket, ModelRegistry, Object, Observed, Settings, Terminal, Watched
 from kaizen.core.specs import read_spec
 from kaizen.registry.errors import BucketError
@@ -60,8 +60,12 @@ class Observation:
 
     async def _troubled(self, observed: Observed, now: datetime) -> str | None:
         """Why nothing begins; asked of the API server only while nothing does."""
-        job, together = jobs.own_job(observed.children), "container" in observed.owner["spec"]
-        about = jobs.may_be_troubled(job, observed.children, now, together=together) if job is not None else None
+        about: Object | None = None
+        if observed.owner["kind"] == "InferenceService":
+            about = serving.may_be_troubled(observed.children, now)
+        elif (job := jobs.own_job(observed.children)) is not None:
+            together = "container" in observed.owner["spec"]
+            about = jobs.may_be_troubled(job, observed.children, now, together=together)
         if about is None:
             return None
         try:
@@ -84,8 +88,8 @@ class Observation:
             return observed
         model = await self._registry.model(observed.namespace, spec.model)
         related = self._store.of_model(observed.namespace, spec.model)
-        watched = await self._watched(observed, spec, model, now)
-        return replace(observed, related=related, model=model, watched=watched)
+        watched, troubled = await self._watched(observed, spec, model, now), await self._troubled(observed, now)
+        return replace(observed, related=related, model=model, watched=watched, troubled=troubled)
 
     async def _watched(
         self, observed: Observed, spec: InferenceServiceSpec, model: ModelRegistry, now: datetime

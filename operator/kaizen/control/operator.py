@@ -21,6 +21,7 @@ from kaizen.control.bucket import BucketKeeper
 from kaizen.control.config import Config
 from kaizen.control.queue import FIRST_DELAY_SECONDS, Queue
 from kaizen.control.reconcile import Reconciler
+from kaizen.control.retention import Retention
 from kaizen.core.conditions import find
 from kaizen.core.jobs import COUNTS_FOR_LABEL, TRAINING_JOB_LABEL
 from kaizen.core.objects import MANAGED_BY, SERVICE_LABEL
@@ -44,6 +45,7 @@ class Operator:
         self._queue = Queue()
         self._health = health.Health(config.resync_seconds)
         self._bucket = BucketKeeper(config, client, self._queue_everything)
+        self._retention = Retention(self._bucket, self._own_objects)
         self._reconciler = Reconciler(client, self._store, self._queue, self._bucket, config.settings())
 
     async def run(self, watch: Callable[["Operator"], Awaitable[None]]) -> None:
@@ -58,6 +60,7 @@ class Operator:
                 async with asyncio.TaskGroup() as tasks:
                     tasks.create_task(lease.hold())
                     tasks.create_task(self._bucket.keep())
+                    tasks.create_task(self._retention.keep())
                     await self._resync()
                     self._health.note_ready()
                     tasks.create_task(self._resync_forever())
@@ -147,6 +150,9 @@ class Operator:
 
     def _own_keys(self) -> list[Key]:
         return [key for key in self._store if key.kind in _OWN_KINDS]
+
+    def _own_objects(self) -> list[Object]:
+        return [body for key in self._own_keys() if (body := self._store.get(key)) is not None]
 
     def _store_summary(self) -> Counter[tuple[str, str]]:
         """How many objects there are of each kind and status of Ready."""

@@ -7,7 +7,7 @@ between the two loses a hint and no fact.
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -26,9 +26,10 @@ from kaizen.control.queue import Queue
 from kaizen.control.registry import Registry
 from kaizen.control.tenancy import ensure_tenant
 from kaizen.core.conditions import conclude, find
-from kaizen.core.objects import stable_service
+from kaizen.core.objects import selecting
 from kaizen.core.plan import (
     Bucket,
+    Child,
     Key,
     Object,
     Observed,
@@ -148,7 +149,7 @@ class Reconciler:
             return plan
         try:
             if isinstance(plan.change, Promote):
-                await self._promote(observed, plan.change)
+                await self._promote(observed, plan.change, plan.children)
             else:
                 await self._registry.change(observed.namespace, observed.name, plan.change)
         except (Conflict, NotFound):
@@ -168,10 +169,13 @@ class Reconciler:
                 self._queue.add(key_of(body))
         return replace(plan, outcome=Waiting("Changed", "", after_seconds=0.0))
 
-    async def _promote(self, observed: Observed, promote: Promote) -> None:
+    async def _promote(self, observed: Observed, promote: Promote, children: Sequence[Child]) -> None:
         # Until it is done there may be an intent that nobody wants any more.
         self._recovered.discard(observed.uid)
-        service = with_digest(stable_service(observed, str(promote.version)))
+        address = next(
+            child.body for child in children if key_of(child.body) == Key("Service", observed.namespace, observed.name)
+        )
+        service = with_digest(selecting(address, promote.version))
         self._store.put(await self._promotions.promote(observed.namespace, service, promote))
 
     async def _recover_once(self, observed: Observed) -> None:

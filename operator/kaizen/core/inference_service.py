@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from kaizen.api.inference_service import InferenceServiceSpec
-from kaizen.core import objects, retraining, runs, serving
+from kaizen.core import endpoint, objects, pods, retraining, runs, serving, watching
 from kaizen.core.plan import (
     Allow,
     Change,
@@ -39,8 +39,6 @@ KEEP_OLD_SECONDS = 30
 """How long the version before goes on running after a promotion: clients keep connections to its Pods."""
 WINDOW_GRACE_SECONDS = 2.0
 """How long after the end of a window its servers may take to write it."""
-MOST_FEATURES = 20
-"""In a status; the farthest ones."""
 
 
 def decide(observed: Observed, now: datetime) -> Plan:
@@ -48,11 +46,11 @@ def decide(observed: Observed, now: datetime) -> Plan:
     spec = read_spec(observed.owner, InferenceServiceSpec)
     if isinstance(spec, Terminal):
         return Plan(spec)
-    url = {"url": f"http://{observed.name}.{observed.namespace}.svc"}
+    url = {"url": endpoint.url(spec, observed.name, observed.namespace)}
     present = serving.find(observed.children, "Service", observed.name)
     if not observed.bucket.usable or observed.model is None:
         # What runs goes on; nothing is changed while it is not known what should.
-        children = () if present else (Child(objects.stable_service(observed)),)
+        children = () if present else (_address(observed, spec, None),)
         status = {**observed.owner.get("status", {}), **url}
         return Plan(Retry(observed.bucket.reason, observed.bucket.message), children, status=status)
     if not (observed.settings.server_image and observed.settings.server_sklearn_image):
@@ -66,11 +64,12 @@ def decide(observed: Observed, now: datetime) -> Plan:
     training = retraining.decide(observed, spec, model, stable, servable, now)
     outgoing, outgoing_in = _outgoing(observed, production, rollout.kept, now)
     outcome = _outcome(observed, spec, production, choice, rollout, training)
-    wakes = (training.after_seconds, outgoing_in, _next_window(spec, production, now))
+    beginning = pods.PATIENCE_SECONDS if serving.is_beginning(observed.children) else None
+    wakes = (training.after_seconds, outgoing_in, _next_window(spec, production, now), beginning)
     status = {
         **url,
-        "stable": _stable_status(observed, production),
-        "monitoring": _monitoring_status(observed.watched),
+        "stable": _stable_status(observed, production, stable),
+        "monitoring": watching.status(observed.watched),
         "training": runs.without_none(training.status) if spec.training else None,
         "history": _history(production),
     }
@@ -79,7 +78,7 @@ def decide(observed: Observed, now: datetime) -> Plan:
         children=(*rollout.children, *training.children),
         deletions=(*outgoing, *training.deletions),
         status=runs.without_none(status),
-        conditions=_conditions(spec, observed.watched, production, rollout, training),
+        conditions=_conditions(outcome, observed.watched, production, rollout, training),
         change=rollout.change or training.change,
         tenant=any(_needs_tenant(observed, child) for child in (*rollout.children, *training.children)),
     )
@@ -107,7 +106,9 @@ class _Rollout:
     """Versions whose Deployments are wanted."""
     change: Change | None = None
     under_way: tuple[str, str] | None = None
-    """The wanted version does not answer yet: reason and message."""
+    """The wanted version does not answer yet, or not all of its Pods are of the present spec: reason and message."""
+    declared: bool = False
+    """What is under way is what the spec says, and not a newer version that turned up."""
     failed: tuple[str, str] | None = None
     """The pinned version cannot answer."""
 
@@ -174,21 +175,23 @@ def _rollout(
     # Between a switch and its record the Service is ahead of the bucket: it stays where it is.
     ahead = target is not None and selected == target.version
     points_to = selected if ahead else production.version if production else None
-    children = [Child(objects.stable_service(observed, objects.NO_VERSION if points_to is None else str(points_to)))]
+    children = [_address(observed, spec, points_to)]
     wanted = {entry.version: entry for entry in (stable, target) if entry is not None}
     replicas = spec.replicas.minimum
     for entry in wanted.values():
-        children += [serving.version_service(observed, entry.version), serving.deployment(observed, spec, entry, replicas)]
+        children += [serving.version_service(observed, spec, entry.version), serving.deployment(observed, spec, entry, replicas)]
     kept = frozenset(wanted) | ({production.version} if production else frozenset())
-    plain = _Rollout(tuple(children), kept, choice.skip)
+    plain = _Rollout(tuple(children), kept, choice.skip, declared=spec.version is not None)
     if target is None or (production is not None and production.version == target.version):
-        return replace(plain, change=plain.change or _allowed(observed, spec, production))
-    pods = _pods(observed, target.version)
+        change = plain.change or _allowed(observed, spec, production)
+        renewal = _renewal(observed, spec, stable) if stable is not None else None
+        return replace(plain, change=change, under_way=renewal, declared=True)
+    found = serving.pods_of(observed, target.version)
     deployment = serving.find(observed.children, "Deployment", serving.version_name(observed.name, target.version))
     if ahead or serving.ready_replicas(deployment) >= replicas:
         promote = Promote(spec.model, target.version, _reason(observed, spec, target), f"operator/{observed.generation}")
         return replace(plain, change=promote, under_way=("Promoting", f"Version {target.version} is ready and takes over."))
-    if (given_up := _given_up(pods, stable is not None)) is not None:
+    if (given_up := _given_up(found, stable is not None)) is not None:
         action, reason = given_up
         known = observed.model.record.rolled_back.get(observed.name, {}) if observed.model else {}
         skip = None if target.version in known else Skip(spec.model, target.version, action, reason)
@@ -197,11 +200,31 @@ def _rollout(
         if spec.version is not None:
             return replace(plain, change=skip, failed=(code, message))
         return replace(plain, change=skip, under_way=("GivenUp", message))
-    held = serving.holds_back(pods)
-    message = f"Version {target.version} is being started" + (
-        f": {held[1]}" if held else f": {serving.ready_replicas(deployment)} of {replicas} Pods are ready."
-    )
-    return replace(plain, under_way=(held[0] if held else "Starting", message))
+    return replace(plain, under_way=_waits(observed, spec, target.version, "Starting", "is being started"))
+
+
+def _address(observed: Observed, spec: InferenceServiceSpec, version: int | None) -> Child:
+    """The Service that clients call, leading to a version or to none yet."""
+    found = [] if version is None else serving.pods_of(observed, version)
+    selected = objects.NO_VERSION if version is None else str(version)
+    return Child(objects.stable_service(observed, endpoint.service_ports(spec, found), selected))
+
+
+def _renewal(observed: Observed, spec: InferenceServiceSpec, entry: RegistryEntry) -> tuple[str, str] | None:
+    """How far the Pods of the version that answers are with a changed spec: reason and message; None when all are of it."""
+    present = serving.find(observed.children, "Deployment", serving.version_name(observed.name, entry.version))
+    if not serving.is_renewing(present, serving.deployment(observed, spec, entry, spec.replicas.minimum)):
+        return None
+    return _waits(observed, spec, entry.version, "Renewing", "gets Pods of the present spec")
+
+
+def _waits(observed: Observed, spec: InferenceServiceSpec, version: int, reason: str, what: str) -> tuple[str, str]:
+    """What the Pods of a version wait for: reason and message."""
+    if held := serving.holds_back(spec, serving.pods_of(observed, version), observed.troubled):
+        return held[0], f"Version {version} {what}: {held[1]}"
+    deployment = serving.find(observed.children, "Deployment", serving.version_name(observed.name, version))
+    ready = serving.ready_replicas(deployment)
+    return reason, f"Version {version} {what}: {ready} of {spec.replicas.minimum} Pods are ready."
 
 
 def _given_up(pods: list[Object], has_stable: bool) -> tuple[str, str] | None:
@@ -220,7 +243,7 @@ def _allowed(observed: Observed, spec: InferenceServiceSpec, production: Product
     if production.version not in observed.model.record.rolled_back.get(observed.name, {}):
         return None
     deployment = serving.find(observed.children, "Deployment", serving.version_name(observed.name, production.version))
-    refused = serving.refusal(_pods(observed, production.version))
+    refused = serving.refusal(serving.pods_of(observed, production.version))
     return Allow(spec.model, production.version) if serving.ready_replicas(deployment) and refused is None else None
 
 
@@ -243,7 +266,7 @@ def _cause(observed: Observed, spec: InferenceServiceSpec, made: str) -> str:
     for job in (record.open, record.last) if record else ():
         if job is not None and made == retraining.job_name(spec.model, job.number):
             drifted = sorted(job.drift, key=lambda name: -job.drift[name])
-            return f" because of {job.cause}" + (f" ({_some(drifted)})" if drifted else "")
+            return f" because of {job.cause}" + (f" ({runs.some(drifted)})" if drifted else "")
     return ""
 
 
@@ -278,12 +301,12 @@ def _outcome(
     if serving.answering(deployment):
         message = f"Version {production.version} answers."
         return Ready("Serving", f"{message} {choice.note}" if choice.note else message)
-    pods = _pods(observed, production.version)
-    if refusal := serving.refusal(pods):
+    found = serving.pods_of(observed, production.version)
+    if refusal := serving.refusal(found):
         return Terminal(refusal[0], f"Version {production.version} does not start: {_sentence(refusal[1])}")
-    if held := serving.holds_back(pods):
+    if held := serving.holds_back(spec, found, observed.troubled):
         return Waiting(*held)
-    how = serving.crashes(pods)
+    how = serving.crashes(found)
     return Waiting("NoReadyPods", f"No Pod of version {production.version} is ready" + (f": {how}." if how else "."))
 
 
@@ -314,82 +337,32 @@ def _next_window(spec: InferenceServiceSpec, production: Production | None, now:
 
 
 def _conditions(
-    spec: InferenceServiceSpec, watched: Watched | None, production: Production | None, rollout: _Rollout, training: Retraining
+    outcome: Outcome, watched: Watched | None, production: Production | None, rollout: _Rollout, training: Retraining
 ) -> tuple[tuple[str, str, str, str], ...]:
     found: list[tuple[str, str, str, str]] = []
     if production is not None and rollout.under_way is not None:
         found.append(("RollingOut", "True", *rollout.under_way))
-        if spec.version is not None:
+        if rollout.declared and not isinstance(outcome, Terminal):
             found.append(("Reconciling", "True", *rollout.under_way))
     if training.blocked is not None:
         found.append(("TrainingBlocked", "True", *training.blocked))
     if training.running is not None:
         found.append(("Training", "True", "Running", training.running))
     if production is not None:
-        found.append(("Healthy", *_health(watched)))
+        found.append(("Healthy", *watching.health(watched)))
     return tuple(found)
 
 
-def _health(watched: Watched | None) -> tuple[str, str, str]:
-    """Monitoring's word: status, reason and message."""
-    if watched is None or (watched.verdict is None and watched.problem is None):
-        return "Unknown", "NoRequests", "There is nothing to judge: no requests were counted in the newest spans."
-    if watched.verdict is None:
-        return "Unknown", "NoVerdict", str(watched.problem)
-    verdict, tail = watched.verdict, f" {watched.problem}" if watched.problem else ""
-    if verdict.kind == "NotEnoughData":
-        return "Unknown", "NotEnoughData", f"The newest span has too few rows for a verdict.{tail}"
-    if verdict.kind == "Stable":
-        if known := [feature.name for feature in verdict.features if feature.acknowledged]:
-            message = f"Nothing new: {_some(known)} still differs from the training data, and a retraining has answered that."
-        else:
-            message = "The requests look like the training data."
-        return "True", "Stable", f"{message}{tail}"
-    drifted = sorted((feature for feature in verdict.features if feature.drifted), key=lambda feature: -feature.distance)
-    words = _some([f"{feature.name} (PSI {feature.distance:.3g}, limit {feature.threshold:.3g})" for feature in drifted])
-    return "False", "DataDrift", f"Drifted from the training data: {words}.{tail}"
-
-
-def _monitoring_status(watched: Watched | None) -> dict[str, Any] | None:
-    if watched is None or watched.verdict is None or watched.span_end is None:
-        return None
-    verdict = watched.verdict
-    farthest = sorted(
-        verdict.features, key=lambda feature: (not feature.drifted, -feature.distance / max(feature.threshold, 1e-9))
-    )
-    drifted = [feature.name for feature in farthest if feature.drifted]
-    distance = verdict.prediction_distance
-    return runs.without_none(
-        {
-            "verdict": verdict.kind,
-            "spanEnd": watched.span_end,
-            "rows": verdict.rows,
-            "driftedInARow": watched.drifted_in_a_row,
-            "predictionDistance": None if distance is None else round(distance, 4),
-            "drifted": _some(drifted) if drifted else None,
-            "features": [
-                {
-                    "name": feature.name,
-                    "distance": round(feature.distance, 4),
-                    "threshold": round(feature.threshold, 4),
-                    "drifted": feature.drifted,
-                    "acknowledged": feature.acknowledged,
-                    "context": feature.context,
-                }
-                for feature in farthest[:MOST_FEATURES]
-            ],
-        }
-    )
-
-
-def _stable_status(observed: Observed, production: Production | None) -> dict[str, Any] | None:
+def _stable_status(observed: Observed, production: Production | None, entry: RegistryEntry | None) -> dict[str, Any] | None:
     if production is None:
         return None
     deployment = serving.find(observed.children, "Deployment", serving.version_name(observed.name, production.version))
+    engine = {"engine": runs.engine(entry.manifest)} if entry is not None else {}
     return {
         "version": production.version,
         "digest": production.digest,
         "since": production.since,
+        **engine,
         "replicas": serving.replicas_of(deployment),
         "readyReplicas": serving.answering(deployment),
     }
@@ -405,15 +378,6 @@ def _needs_tenant(observed: Observed, child: Child) -> bool:
     """Whether a child is about to be made whose Pods run with what every namespace has to have."""
     kind, name = child.body["kind"], child.body["metadata"]["name"]
     return kind in ("Deployment", "Job") and serving.find(observed.children, kind, name) is None
-
-
-def _pods(observed: Observed, version: int) -> list[Object]:
-    return [child for child in observed.children if child["kind"] == "Pod" and serving.version_of(child) == version]
-
-
-def _some(words: list[str]) -> str:
-    """The first words of a list, and how many more there are."""
-    return ", ".join(words[:5]) + (f" and {len(words) - 5} more" if len(words) > 5 else "")
 
 
 def _sentence(text: str) -> str:

@@ -5,7 +5,6 @@ What a Pod says of its end was written with a tenant's rights: it is bounded and
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -38,7 +37,6 @@ __all__ = [
     "queue_labels",
     "queue_of",
     "training_job",
-    "trouble",
     "waits_for",
 ]
 
@@ -58,10 +56,6 @@ DO_NOT_RETRY = 10
 """Exit code of a failure that comes back however often it is tried."""
 COUNT_RETRIES = 2
 COUNT_SECONDS = 600
-PATIENCE_SECONDS = 8
-"""How long a Pod may take to begin before somebody asks why."""
-MISSING_SECRET = re.compile(r'secrets? "([-a-z0-9.]{1,253})" not found')
-GENERATED_POD = re.compile(r'pods "[^"]{1,253}"')
 MOST_ROWS = 2**53
 """Whoever reads JSON numbers as floats would not know more."""
 
@@ -134,7 +128,11 @@ def count_job(observed: Observed, recipe: Mapping[str, Any], since: str | None) 
     `recipe` is a TrainingJob's spec, with or without its model.
     """
     document = {**recipe, "model": observed.owner["spec"]["model"]}
-    environment = {"KAIZEN_SPEC": json.dumps(document, sort_keys=True), "KAIZEN_COUNT_SINCE": since or ""}
+    environment = {
+        "KAIZEN_SPEC": json.dumps(document, sort_keys=True),
+        "KAIZEN_NAMESPACE": observed.namespace,
+        "KAIZEN_COUNT_SINCE": since or "",
+    }
     pod_labels = {MANAGED_BY: "kaizen", COUNTS_FOR_LABEL: observed.name}
     template = count_pod(observed, TrainingJobSpec.model_validate(document), pod_labels, environment)
     job_spec = {"backoffLimit": COUNT_RETRIES, **_job_spec(template, COUNT_SECONDS, (CONTAINER,))}
@@ -240,18 +238,10 @@ def may_be_troubled(job: Object, children: Sequence[Object], now: datetime, *, t
     began = job.get("status", {}).get("startTime") or job["metadata"].get("creationTimestamp")
     if is_over(job) or job["spec"].get("suspend") or not began:
         return None
-    if (now - datetime.fromisoformat(str(began))).total_seconds() < PATIENCE_SECONDS:
+    if (now - datetime.fromisoformat(str(began))).total_seconds() < pods.PATIENCE_SECONDS:
         return None
     newest = _newest(children, together=together)
-    return next((pod for pod in newest if not _has_begun(pod)), None) if newest else job
-
-
-def trouble(warning: str) -> tuple[str, str]:
-    """A warning of Kubernetes about a Job or its Pods as reason and message."""
-    if missing := MISSING_SECRET.search(warning):
-        return "SecretMissing", f"The Secret {missing[1]} does not exist: create it, and the run begins."
-    # Names that Kubernetes made up say nothing.
-    return "PodsNotStarted", GENERATED_POD.sub("the Pod", warning)[:1000]
+    return next((pod for pod in newest if not pods.has_begun(pod)), None) if newest else job
 
 
 def _answer(state: Mapping[str, Any], at: datetime) -> Counted:
@@ -282,13 +272,6 @@ def _newest(children: Sequence[Object], *, together: bool) -> list[Object]:
         members.setdefault(distributed.index_of(pod), []).append(pod)
     chosen = [found for index, found in members.items() if together or not index]
     return [newest for found in chosen if (newest := pods.newest(found)) is not None]
-
-
-def _has_begun(pod: Object) -> bool:
-    status = pod.get("status", {})
-    statuses = status.get("initContainerStatuses") or status.get("containerStatuses") or ()
-    begun = any(state in one.get("state", {}) for one in statuses for state in ("running", "terminated"))
-    return begun or status.get("phase", "Pending") != "Pending"
 
 
 def _controls(job: Object, pod: Object) -> bool:

@@ -68,9 +68,7 @@ def _status(entry: RegistryEntry, stage: str, spec: ModelVersionSpec) -> dict[st
             "sizeBytes": sum(int(file.get("size", 0)) for file in files),
             "metrics": runs.metrics(manifest),
             "gates": runs.gates(manifest) or None,
-            "engine": runs.without_none(
-                {"name": runs.text(manifest.get("engine"), 64) or "unknown", "reason": runs.text(manifest.get("engineReason"))}
-            ),
+            "engine": runs.engine(manifest),
             "lineage": runs.without_none(
                 {
                     "trainingJob": spec.source.training_job_name,

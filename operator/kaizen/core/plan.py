@@ -153,7 +153,7 @@ class Observed:
     refused: str | None = None
     """Why the API server does not take a child as planned: its own words."""
     troubled: str | None = None
-    """Why a Job's Pods are not made or not started, by the newest warning about them."""
+    """Why Pods are not made or not started, by the newest warning about them."""
 
     @property
     def generation(self) -> int:

@@ -25,6 +25,10 @@ CREDENTIALS = [{"secretRef": {"name": CREDENTIALS_SECRET, "optional": True}}]
 """envFrom; optional: a workload identity on the ServiceAccount needs no Secret."""
 REASON = re.compile("[A-Za-z][A-Za-z0-9]{0,127}")
 """What may become a condition's reason; a Pod's words are not trusted further than that."""
+MISSING_SECRET = re.compile(r'secrets? "([-a-z0-9.]{1,253})" not found')
+GENERATED_POD = re.compile(r'pods "[^"]{1,253}"')
+PATIENCE_SECONDS = 8
+"""How long a Pod may take to begin before somebody asks why."""
 POD_UID = {"name": "KAIZEN_POD_UID", "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}}
 
 
@@ -75,6 +79,22 @@ def waits_for(pod: Object) -> tuple[str, str] | None:
         if waiting and waiting.get("reason") not in (None, "ContainerCreating", "PodInitializing", "CrashLoopBackOff"):
             return str(waiting["reason"]), f"The Pod's container cannot start: {waiting.get('message', '')}"
     return None
+
+
+def has_begun(pod: Object) -> bool:
+    """Whether a container of a Pod has been started."""
+    status = pod.get("status", {})
+    statuses = status.get("initContainerStatuses") or status.get("containerStatuses") or ()
+    begun = any(state in one.get("state", {}) for one in statuses for state in ("running", "terminated"))
+    return begun or status.get("phase", "Pending") != "Pending"
+
+
+def trouble(warning: str, then: str) -> tuple[str, str]:
+    """A warning of Kubernetes about Pods that do not begin as reason and message; `then` is what happens once it is mended."""
+    if missing := MISSING_SECRET.search(warning):
+        return "SecretMissing", f"The Secret {missing[1]} does not exist: create it, and {then}."
+    # Names that Kubernetes made up say nothing.
+    return "PodsNotStarted", GENERATED_POD.sub("the Pod", warning)[:1000]
 
 
 def restarts(pod: Object) -> int:

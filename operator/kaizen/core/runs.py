@@ -122,6 +122,17 @@ def text(value: Any, longest: int = LONGEST) -> str | None:
     return value[:longest] if isinstance(value, str) and value else None
 
 
+def some(words: list[str]) -> str:
+    """The first words of a list, and how many more there are."""
+    return ", ".join(words[:5]) + (f" and {len(words) - 5} more" if len(words) > 5 else "")
+
+
+def engine(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """What answers a version's requests, and why it is not the compiled engine."""
+    name, reason = text(manifest.get("engine"), 64), text(manifest.get("engineReason"))
+    return without_none({"name": name or "unknown", "reason": reason})
+
+
 def _text(value: Any, longest: int) -> str:
     return str(value)[:longest]
 

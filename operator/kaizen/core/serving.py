@@ -6,19 +6,23 @@ to build Pods, restarts nobody's Pods.  So a Deployment that was made for the sa
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from kaizen.api.base import GROUP
 from kaizen.api.inference_service import InferenceServiceSpec
+from kaizen.core import capture, endpoint
 from kaizen.core import pods as pod_parts
-from kaizen.core.objects import MANAGED_BY, SERVICE_LABEL, SERVING_PORT, VERSION_LABEL, owned, service_spec
+from kaizen.core.objects import MANAGED_BY, SERVICE_LABEL, VERSION_LABEL, owned, service_spec
 from kaizen.core.plan import Child, Object, Observed, RegistryEntry
 from kaizen.core.pods import (
     CONTAINER_SECURITY,
     CREDENTIALS,
+    PATIENCE_SECONDS,
     POD_SECURITY,
     REASON,
+    has_begun,
     last_end,
     newest,
     restarts,
@@ -40,7 +44,6 @@ DRAIN_SECONDS = 5
 GRACE_SECONDS = 45
 """More than the server takes: draining, finishing what has begun, and writing its last window."""
 PROGRESS_SECONDS = 600
-DEFAULT_RESOURCES = {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"memory": "1Gi"}}
 
 
 def version_name(service: str, version: int) -> str:
@@ -48,10 +51,11 @@ def version_name(service: str, version: int) -> str:
     return f"{service}-v{version}"
 
 
-def version_service(observed: Observed, version: int) -> Child:
+def version_service(observed: Observed, spec: InferenceServiceSpec, version: int) -> Child:
     """The Service of one version, whether or not it is the stable one."""
     labels = {SERVICE_LABEL: observed.name, VERSION_LABEL: str(version)}
-    body = owned("v1", "Service", observed, labels, service_spec(labels), name=version_name(observed.name, version))
+    ports = endpoint.service_ports(spec, pods_of(observed, version))
+    body = owned("v1", "Service", observed, labels, service_spec(labels, ports), name=version_name(observed.name, version))
     return Child(body)
 
 
@@ -95,6 +99,11 @@ def version_of(child: Object) -> int | None:
     return int(label) if label.isdigit() and child["kind"] in ("Deployment", "Service", "Pod") else None
 
 
+def pods_of(observed: Observed, version: int) -> list[Object]:
+    """The Pods of a version."""
+    return [child for child in observed.children if child["kind"] == "Pod" and version_of(child) == version]
+
+
 def selected(service: Object | None) -> int | None:
     """The version that a Service selects."""
     label = str((service or {}).get("spec", {}).get("selector", {}).get(VERSION_LABEL, ""))
@@ -114,6 +123,17 @@ def ready_replicas(deployment: Object | None) -> int:
     if status.get("observedGeneration", 0) < deployment["metadata"].get("generation", 0):
         return 0
     return min(int(status.get("readyReplicas", 0)), int(status.get("updatedReplicas", 0)))
+
+
+def is_renewing(present: Object | None, wanted: Child) -> bool:
+    """Whether a Deployment is about to be changed, or still has Pods of an earlier template, or not all of its present one."""
+    if present is None:
+        return False
+    changes = present["metadata"].get("annotations", {}).get(MADE_FOR) != wanted.body["metadata"]["annotations"][MADE_FOR]
+    status, replicas = present.get("status", {}), int(wanted.body["spec"]["replicas"])
+    unseen = status.get("observedGeneration", 0) < present["metadata"].get("generation", 0)
+    updated = int(status.get("updatedReplicas", 0))
+    return changes or unseen or updated < replicas or int(status.get("replicas", 0)) > updated
 
 
 def answering(deployment: Object | None) -> int:
@@ -142,10 +162,34 @@ def crashes(pods: Sequence[Object]) -> str | None:
     return None
 
 
-def holds_back(pods: Sequence[Object]) -> tuple[str, str] | None:
-    """What the newest Pod of a version waits for that the version cannot help: no room, no image."""
+def may_be_troubled(children: Iterable[Object], now: datetime) -> Object | None:
+    """The newest Pod that should have begun by now: what to look for warnings about; None when there is none."""
+    return newest([pod for pod in children if _is_kept_waiting(pod) and _is_late(pod, now)])
+
+
+def is_beginning(children: Iterable[Object]) -> bool:
+    """Whether a Pod has yet to begin: what holds it back may be told without an event."""
+    return any(_is_kept_waiting(child) for child in children)
+
+
+def holds_back(spec: InferenceServiceSpec, pods: Sequence[Object], warning: str | None) -> tuple[str, str] | None:
+    """What the newest Pod of a version waits for that the version cannot help: no room, no image, no Secret."""
     pod = newest(pods)
-    return waits_for(pod) if pod else None
+    if pod is None:
+        return None
+    return waits_for(pod) or (endpoint.trouble(spec, warning) if warning and _is_kept_waiting(pod) else None)
+
+
+def _is_kept_waiting(child: Object) -> bool:
+    """Whether this is a Pod of a version that has yet to begin, and does not say why."""
+    if version_of(child) is None or child["kind"] != "Pod" or child["metadata"].get("deletionTimestamp"):
+        return False
+    return not has_begun(child) and waits_for(child) is None
+
+
+def _is_late(pod: Object, now: datetime) -> bool:
+    made = pod["metadata"].get("creationTimestamp")
+    return bool(made) and (now - datetime.fromisoformat(str(made))).total_seconds() >= PATIENCE_SECONDS
 
 
 def _is_ready(pod: Object) -> bool:
@@ -163,14 +207,14 @@ def _words(state: Mapping[str, Any]) -> tuple[str, str]:
 def _made_for(spec: InferenceServiceSpec, entry: RegistryEntry) -> str:
     # What was not given counts not, so that a newer operator's further settings restart nothing.
     pod = spec.pod.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
-    words = [pod, spec.monitoring.window_seconds, entry.uri, entry.digest]
+    further = [given] if (given := endpoint.given(spec) | capture.given(spec)) else []
+    words = [pod, spec.monitoring.window_seconds, entry.uri, entry.digest, *further]
     return hashlib.sha256(json.dumps(words, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _pod(observed: Observed, spec: InferenceServiceSpec, entry: RegistryEntry, labels: Mapping[str, str]) -> dict[str, Any]:
     settings = observed.settings
     compiled = entry.manifest.get("engine") == "compiled"
-    ready = {"path": f"/v2/models/{spec.model}/ready", "port": SERVING_PORT}
     environment = {
         "KAIZEN_MODEL_URI": entry.uri,
         "KAIZEN_MODEL_DIGEST": entry.digest or "",
@@ -181,6 +225,8 @@ def _pod(observed: Observed, spec: InferenceServiceSpec, entry: RegistryEntry, l
         "KAIZEN_WINDOW_SECONDS": str(spec.monitoring.window_seconds),
         "KAIZEN_DRAIN_SECONDS": str(DRAIN_SECONDS),
         "KAIZEN_ADMIN_PORT": "0",
+        **endpoint.environment(spec),
+        **capture.environment(spec),
         **settings.bucket_environment,
     }
     return {
@@ -198,7 +244,7 @@ def _pod(observed: Observed, spec: InferenceServiceSpec, entry: RegistryEntry, l
                 "labelSelector": {"matchLabels": labels},
             }
         ],
-        "volumes": [{"name": "tmp", "emptyDir": {}}],
+        "volumes": [{"name": "tmp", "emptyDir": {}}, *endpoint.volumes(spec)],
         "containers": [
             {
                 "name": CONTAINER,
@@ -208,18 +254,18 @@ def _pod(observed: Observed, spec: InferenceServiceSpec, entry: RegistryEntry, l
                 "envFrom": CREDENTIALS,
                 "terminationMessagePolicy": "FallbackToLogsOnError",
                 "ports": [
-                    {"name": "http", "containerPort": SERVING_PORT, "protocol": "TCP"},
+                    *endpoint.container_ports(spec),
                     {"name": "metrics", "containerPort": METRICS_PORT, "protocol": "TCP"},
                 ],
-                "readinessProbe": {"httpGet": ready, "periodSeconds": 1, "failureThreshold": 3},
+                "readinessProbe": endpoint.readiness(spec),
                 "livenessProbe": {
                     "httpGet": {"path": "/healthz", "port": METRICS_PORT},
                     "periodSeconds": 10,
                     "timeoutSeconds": 5,
                     "failureThreshold": 6,
                 },
-                "resources": pod_parts.resources(spec.pod) or DEFAULT_RESOURCES,
-                "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],
+                "resources": pod_parts.resources(spec.pod) or endpoint.resources(spec),
+                "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}, *endpoint.mounts(spec)],
                 "securityContext": CONTAINER_SECURITY,
             }
         ],

@@ -78,7 +78,8 @@ def mounted(recipe: Recipe) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]
     secrets = {place.secret_name for place in places}
     if recipe.tracking:
         secrets.add(recipe.tracking.mlflow.secret_name)
-    claims = {place.uri.removeprefix("pvc://").split("/")[0] for place in places if place.uri.startswith("pvc://")}
+    uris = [place.uri or "" for place in places]
+    claims = {uri.removeprefix("pvc://").split("/")[0] for uri in uris if uri.startswith("pvc://")}
     volumes, mounts = list[dict[str, Any]](), list[dict[str, Any]]()
     for number, name in enumerate(sorted(name for name in secrets if name)):
         volumes.append({"name": f"secret-{number}", "secret": {"secretName": name}})

@@ -14,7 +14,7 @@ from typing import Any
 
 from kaizen.api.base import API_VERSION
 from kaizen.api.training_job import TrainingJobSpec
-from kaizen.core import distributed, jobs, recipes, retraining, runs
+from kaizen.core import distributed, jobs, pods, recipes, retraining, runs
 from kaizen.core.conditions import find
 from kaizen.core.objects import MANAGED_BY
 from kaizen.core.plan import Child, Object, Observed, Outcome, Plan, Ready, Register, Retry, Run, Terminal, Waiting
@@ -113,7 +113,7 @@ def _goes_on(observed: Observed, spec: TrainingJobSpec, run: Run, job: Object) -
     if waits := jobs.waits_for(observed.children, together=spec.container is not None):
         return _running(spec, run, Waiting(*waits, after_seconds=PROGRESS_SECONDS))
     if observed.troubled is not None:
-        return _running(spec, run, Waiting(*jobs.trouble(observed.troubled), after_seconds=PROGRESS_SECONDS))
+        return _running(spec, run, Waiting(*pods.trouble(observed.troubled, "the run begins"), after_seconds=PROGRESS_SECONDS))
     going = Ready("Running", "The run goes on; the condition Succeeded will say how it ended.", PROGRESS_SECONDS)
     return _running(spec, run, going)
 

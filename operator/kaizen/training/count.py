@@ -19,7 +19,8 @@ import pyarrow as pa
 from kaizen.api.training_data import Data
 from kaizen.training.access import Access
 from kaizen.training.attempt import spec_from_environment
-from kaizen.training.data.ingest import open_query, quoted
+from kaizen.training.data.database import quoted
+from kaizen.training.data.ingest import open_query
 from kaizen.training.errors import Failure
 from kaizen.training.pod import end, explain, say
 from kaizen.training.spec import read_spec

@@ -146,7 +146,7 @@ def prepare_run(spec: TrainingJobSpec, around: Surroundings, scratch: Path, tabl
 
     progress = around.progress
     if table is None:
-        progress.step("Ingest", ", ".join(source.uri for source in spec.data.sources))
+        progress.step("Ingest", ", ".join(source.where for source in spec.data.sources))
         table = ingest(spec.data, around.access, scratch, spec.gates)
     progress.step("Validate", f"{table.rows.num_rows} rows of {table.rows.num_columns} columns")
     statistics = summarise(table.rows)

@@ -86,7 +86,7 @@ def reproduce(recorded: Recorded, access: "Access", progress: "Progress", data: 
     recipe = recipe_of(recorded.manifest)
     spec = read_spec(_with_data(recipe, data), local=True)
     with tempfile.TemporaryDirectory(prefix="kaizen-") as scratch:
-        progress.step("Ingest", "the recorded rows" if recorded.rows else ", ".join(one.uri for one in spec.data.sources))
+        progress.step("Ingest", "the recorded rows" if recorded.rows else ", ".join(one.where for one in spec.data.sources))
         table = _table(recorded, spec, access, Path(scratch))
         choice = chosen(recorded.manifest, spec, access, Path(scratch))
         from kaizen.training.data.prepare import prepare

@@ -30,7 +30,7 @@ _KINDS = {"str": "a text", "int": "a whole number", "float": "a number", "bool":
 class LocalSource(DataSource):
     """Files on this machine or in S3."""
 
-    uri: Annotated[str, Field(min_length=1, max_length=1024)]
+    uri: Annotated[str, Field(min_length=1, max_length=1024)] | None = None
 
 
 class LocalData(Data):

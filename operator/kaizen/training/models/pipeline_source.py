@@ -83,7 +83,7 @@ def _imports(wanted: Iterable[str], *, numpy: bool) -> str:
 
 
 def _query(data: Data) -> list[str]:
-    lines = ["# The rows come from", *(f"#   {one.name}: {' '.join(one.uri.split())}" for one in data.sources)]
+    lines = ["# The rows come from", *(f"#   {one.name}: {' '.join(one.where.split())}" for one in data.sources)]
     if data.query:
         lines += ["# by this query in DuckDB's SQL:", *(f"#   {line}".rstrip() for line in data.query.splitlines())]
     return ["\n".join(lines) + "\n"]

@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from kaizen.serving.engine.base import GRAPH_FILE, MODEL_FILE
 from kaizen.training.report.canvas import clean, figure
 from kaizen.training.report.verdict import compared, held_out, interval, verdict
 
@@ -60,13 +61,13 @@ def _front(manifest: Mapping[str, Any]) -> dict[str, Any]:
     dataset = {"type": "tabular", "name": f"{manifest['model']} {manifest['dataDigest'][:19]}", "split": "test"}
     result = {"task": {"type": pipeline_tag}, "dataset": dataset, "metrics": metrics}
     return {
-        "library_name": "sklearn",
+        "library_name": "onnx" if _is_onnx(manifest) else "sklearn",
         "pipeline_tag": pipeline_tag,
-        "tags": ["sklearn", "skops", "kaizen", pipeline_tag],
+        "tags": [*(["onnx"] if _is_onnx(manifest) else ["sklearn", "skops"]), "kaizen", pipeline_tag],
         "datasets": [f"{manifest['model']}-{manifest['dataDigest'].removeprefix('sha256:')[:12]}"],
         "metrics": [one["type"] for one in metrics],
-        "model_format": "skops",
-        "model_file": "model.skops",
+        "model_format": "onnx" if _is_onnx(manifest) else "skops",
+        "model_file": GRAPH_FILE if _is_onnx(manifest) else MODEL_FILE,
         "model-index": [{"name": manifest["model"], "results": [result] if metrics else []}],
     }
 
@@ -172,6 +173,12 @@ def _data(manifest: Mapping[str, Any]) -> list[str]:
 
 
 def _start(manifest: Mapping[str, Any]) -> list[str]:
+    if _is_onnx(manifest):
+        return [
+            "## How to start",
+            "`kaizen serve .` in this directory answers requests over HTTP; engine.json says which column goes into which input "
+            "of model.onnx, and onnxruntime opens that anywhere.",
+        ]
     answer = "predict_proba" if manifest["task"] == "Classification" else "predict"
     return [
         "## How to start",
@@ -185,6 +192,10 @@ def _environment(manifest: Mapping[str, Any]) -> list[str]:
     facts = [f"- {name} {version}" for name, version in manifest["versions"].items()]
     digests = [(name, manifest.get(key)) for name, key in (("Model", "modelDigest"), ("Code", "codeDigest"))]
     return ["## Environment", *facts, *(f"- {name} digest `{_plain(value)}`" for name, value in digests if value)]
+
+
+def _is_onnx(manifest: Mapping[str, Any]) -> bool:
+    return bool(manifest["engine"] == "onnx")
 
 
 def _because(decision: Mapping[str, Any]) -> str:
