@@ -9,10 +9,10 @@ CACHE := $(or $(KAIZEN_CACHE),$(HOME)/.cache/kaizen)
 export PYTHONDONTWRITEBYTECODE := 1
 
 .NOTPARALLEL:
-.PHONY: help cluster demo test unit e2e lint generate lock clean distclean
+.PHONY: help cluster demo test unit e2e lint bench-serving generate lock clean distclean
 
 help: ## List the targets
-	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 cluster: ## Set up or continue a kind cluster with this checkout's Kaizen installed
 	@$(PYTHON) -m hack cluster
@@ -34,6 +34,9 @@ unit: $(VENV)/.installed ## Run the unit tests (seconds, no cluster)
 e2e: $(VENV)/.installed ## Run the stories on the cluster that `make cluster` made
 	$(PYTEST) tests/e2e
 
+bench-serving: $(VENV)/.installed ## Compare the server with MLServer and KServe; OPTIONS="--seconds 1 --repeats 1" for minutes
+	@PYTHONPATH=operator:. $(BIN)/python -m bench.serving $(OPTIONS)
+
 generate: $(VENV)/.installed ## Write the CRDs from the models, and the chart's copy
 	PYTHONPATH=operator $(BIN)/python -m kaizen crds --output crds
 	PYTHONPATH=operator $(BIN)/python -m kaizen crds --output charts/kaizen/files/crds
@@ -41,6 +44,7 @@ generate: $(VENV)/.installed ## Write the CRDs from the models, and the chart's 
 
 lock: $(VENV)/.installed ## Pin all requirements anew, with hashes
 	@$(PYTHON) -m hack lock
+	@PYTHONPATH=operator:. $(BIN)/python -m bench.serving --lock
 
 clean: ## Delete the cluster and work files; keep what was expensive to make
 	@$(PYTHON) -m hack clean
@@ -48,6 +52,6 @@ clean: ## Delete the cluster and work files; keep what was expensive to make
 distclean: ## Delete everything that these targets ever made
 	@$(PYTHON) -m hack distclean
 
-$(VENV)/.installed: requirements/dev.txt
+$(VENV)/.installed: requirements/dev.txt operator/kaizen/serving/engine/walk.c
 	@$(PYTHON) -m hack venv
 	@touch $@
