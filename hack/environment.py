@@ -1,15 +1,15 @@
 """The development environment: `.venv`, and the pinned requirements of it and of every image."""
 
-import shutil
 import venv
 
-from hack.paths import REPOSITORY
-from hack.steps import Step, Stop, say, step
+from hack.paths import CACHE, REPOSITORY
+from hack.steps import Step, Stop, step
 
 VENV = REPOSITORY / ".venv"
 WALKER = REPOSITORY / "operator" / "kaizen" / "serving" / "engine" / "walk.c"
 _LOCKS = {
     "dev": "requirements/dev.txt",
+    "compiler": "images/shared/compiler.txt",
     "operator": "images/operator/requirements.txt",
     "trainer": "images/trainer/requirements.txt",
     "server": "images/server/requirements.txt",
@@ -17,7 +17,11 @@ _LOCKS = {
 }
 """Extra of pyproject.toml → the file with its pinned requirements; all agree with the first, which has everything."""
 _NOT_SERVED = ("annotated-types", "pydantic", "pydantic-core", "pyyaml", "typing-inspection")
-_LEFT_OUT = {"server": (*_NOT_SERVED, "packaging", "scipy"), "server-sklearn": _NOT_SERVED}
+_LEFT_OUT = {
+    "compiler": (*_NOT_SERVED, "typing-extensions"),
+    "server": (*_NOT_SERVED, "packaging", "scipy"),
+    "server-sklearn": _NOT_SERVED,
+}
 """By extra, what is not installed although something names it: the command's packages are not imported by `kaizen serve`,
 and of Treelite the compiled engine loads the native library alone, which needs no other package."""
 
@@ -37,11 +41,20 @@ def install() -> None:
 
 
 def _compile(current: Step) -> None:
-    """The library that walks trees, as images/server/Dockerfile makes it; without one they are walked by Treelite."""
-    if shutil.which("cc") is None:
-        say("  No C compiler: trees are walked several times slower here; on Debian run `apt-get install gcc libc6-dev`.")
-        return
-    current.run("cc", "-O3", "-shared", "-fPIC", "-o", VENV / "lib" / "libkaizenwalk.so", WALKER)
+    """The library that walks trees, as images/shared/compile.sh makes it."""
+    library, compiler = VENV / "lib" / "libkaizenwalk.so", (VENV / "bin" / "python", "-m", "ziglang", "cc")
+    current.run(
+        *compiler,
+        "-O3",
+        "-mcpu=baseline",
+        "-ffp-contract=off",
+        "-shared",
+        "-fPIC",
+        "-o",
+        library,
+        WALKER,
+        env={"ZIG_GLOBAL_CACHE_DIR": str(CACHE / "zig")},
+    )
 
 
 def lock() -> None:

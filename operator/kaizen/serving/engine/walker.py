@@ -2,7 +2,7 @@
 
 The trees stay in Treelite's file and are loaded by its library; here their nodes are laid out anew.  Nothing is believed of that:
 Treelite is asked the same rows, on the thresholds and beside them, and only where every sum has the same bits is it relieved.
-The library is made where the environment is made (hack/environment.py, images/server/Dockerfile); without it, and for trees that
+The library is made where the environment is made (hack/environment.py, images/shared/compile.sh); without it, and for trees that
 walk.c does not know, Treelite answers as before.
 """
 
@@ -21,7 +21,7 @@ __all__ = ["LIBRARY", "SOURCE", "Walker", "agreeing"]
 
 SOURCE = Path(__file__).with_name("walk.c")
 LIBRARY = Path(sys.prefix) / "lib" / "libkaizenwalk.so"
-"""`cc -O3 -shared -fPIC -o LIBRARY SOURCE`."""
+"""`cc -O3 -ffp-contract=off -shared -fPIC -o LIBRARY SOURCE`."""
 
 MOST_NODES = 500_000
 """Laying out takes a microsecond a node, and memory for a moment; trees beyond are waiting for memory anyway."""
