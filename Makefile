@@ -9,7 +9,7 @@ CACHE := $(or $(KAIZEN_CACHE),$(HOME)/.cache/kaizen)
 export PYTHONDONTWRITEBYTECODE := 1
 
 .NOTPARALLEL:
-.PHONY: help cluster demo test unit e2e lint bench-serving generate lock clean distclean
+.PHONY: help cluster demo test unit e2e lint bench-serving soak generate lock clean distclean
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ e2e: $(VENV)/.installed ## Run the stories on the cluster that `make cluster` ma
 
 bench-serving: $(VENV)/.installed ## Compare the server with MLServer and KServe; OPTIONS="--seconds 1 --repeats 1" for minutes
 	@PYTHONPATH=operator:. $(BIN)/python -m bench.serving $(OPTIONS)
+
+soak: $(VENV)/.installed ## Attack, fuzz and overload the server for hours, no cluster; OPTIONS="--only attacks" for a part
+	@PYTHONPATH=operator:. $(BIN)/python -m tests.soak $(OPTIONS)
 
 generate: $(VENV)/.installed ## Write the CRDs from the models, and the chart's copy
 	PYTHONPATH=operator $(BIN)/python -m kaizen crds --output crds

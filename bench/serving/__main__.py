@@ -25,7 +25,7 @@ from bench.serving import load, models, results, servers
 from bench.serving.cases import CASES, Case
 from bench.serving.install import BENCH, PEERS, install_peer, install_tools, lock
 from hack.paths import REPOSITORY
-from hack.steps import Stop, alone, digest, fail, publish, say, step
+from hack.steps import Stop, alone, digest, discard, fail, publish, say, step
 
 WARM_SECONDS = 1
 PACED_CONNECTIONS = 64
@@ -131,6 +131,8 @@ def _model(name: str) -> models.Made:
     made_from = digest(here / "models.py", operator / "serving" / "engine", REPOSITORY / "requirements" / "dev.txt")
     home = BENCH / "models" / f"{name}-{made_from}"
     if not home.exists():
+        for older in home.parent.glob(f"{name}-*"):
+            discard(older)
         with step(f"Fit and package {name}"):
             publish(home, lambda partial: models.make(name, partial))
     return models.read(name, home)

@@ -84,6 +84,11 @@ def ratio(mine: Sequence[Load], theirs: Sequence[Load]) -> float:
     return median(one.rate / other.rate for one, other in zip(mine, theirs, strict=True))
 
 
+def cpu_ratio(mine: Sequence[Load], theirs: Sequence[Load]) -> float:
+    """How many times the CPU time of one of our requests theirs takes; on a busy machine steadier than rates are."""
+    return median(one.cpu_us for one in theirs) / median(one.cpu_us for one in mine)
+
+
 def spread(loads: Sequence[Load]) -> float:
     """Half of the way from the smallest to the largest rate, as a share of the median."""
     rates = [load.rate for load in loads]
@@ -119,7 +124,7 @@ def table(results: Results) -> str:
     lines = [
         "Requests/s (± half of the spread of the rounds), p50/p99 in ms, the server's CPU time for one request in µs.",
         "",
-        "| case | server | requests/s | p50/p99 ms | CPU µs | × MLServer | × KServe | floor | |",
+        "| case | server | requests/s | p50/p99 ms | CPU µs | × MLServer (by CPU) | × KServe (by CPU) | floor | |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     lines += [_row(results, case, server) for case in cases for server in results.servers(case)]
@@ -144,13 +149,14 @@ def _row(results: Results, case: Case, server: str) -> str:
     ]
     if server in (PLAIN, FALLBACK):
         ratios = [ratio(loads, theirs) if (theirs := results.loads.get((case, peer))) else None for peer in PEERS]
-        cells += [_times(one) for one in ratios]
+        cells += [_times(one, loads, results.loads.get((case, peer))) for one, peer in zip(ratios, PEERS, strict=True)]
         cells += [f"{case.floor:g}", _mark(all(one >= case.floor for one in ratios if one is not None))]
     elif server == FULL:
-        share = ratio(loads, results.loads[case, PLAIN])
-        cells += [f"{share:.2f} of plain", "", f"{FULL_SHARE:g}", _mark(share >= FULL_SHARE)]
-    elif server == WALL and (plain := results.loads.get((case, PLAIN))):
-        cells += [f"{ratio(loads, plain):.1f} × Kaizen", "", "", ""]
+        plain = results.loads[case, PLAIN]
+        share = ratio(loads, plain)
+        cells += [f"{share:.2f} ({1 / cpu_ratio(plain, loads):.2f}) of plain", "", f"{FULL_SHARE:g}", _mark(share >= FULL_SHARE)]
+    elif server == WALL and (ours := results.loads.get((case, PLAIN))):
+        cells += [f"{ratio(loads, ours):.1f} × Kaizen", "", "", ""]
     else:
         cells += ["", "", "", ""]
     return "| " + " | ".join(cells) + " |"
@@ -177,8 +183,8 @@ def _footprint(model: str, server: str, starts: Sequence[Footprint]) -> str:
     return f"| {model} | {server} | {ready:.2f} | {pss:.0f} | {loaded:.0f} | {mark} |"
 
 
-def _times(value: float | None) -> str:
-    return "" if value is None else f"{value:.1f}"
+def _times(value: float | None, mine: Sequence[Load], theirs: Sequence[Load] | None) -> str:
+    return "" if value is None or theirs is None else f"{value:.1f} ({cpu_ratio(mine, theirs):.0f})"
 
 
 def _failures(loads: Sequence[Load]) -> str:

@@ -5,7 +5,7 @@ import json
 import math
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -107,10 +107,17 @@ def test_only_with_a_token_over_tls_and_both_are_renewed_without_a_restart(place
 
     place.secret("api-keys", {"alice": "third-token"})
     place.certificate("certificate", SECOND)
-    with place.https("guarded") as url:
-        until("the new certificate is used", lambda: distrusts(f"{url}/v2/health/ready", FIRST), SYNC_SECONDS)
-        until("the new token is known", lambda: asked(url + place.infer, "third-token", SECOND) == 200, SYNC_SECONDS)
-        until("the old ones are not", lambda: asked(url + place.infer, "first-token", SECOND) == 401, SYNC_SECONDS)
+
+    def found(ask: Callable[[str], bool]) -> bool:
+        """Through a forwarded port of its own: one does not outlive every connection that is broken off."""
+        with place.https("guarded") as url:
+            return ask(url)
+
+    until("the new certificate is used", lambda: found(lambda url: distrusts(f"{url}/v2/health/ready", FIRST)), SYNC_SECONDS)
+    until(
+        "the new token is known", lambda: found(lambda url: asked(url + place.infer, "third-token", SECOND) == 200), SYNC_SECONDS
+    )
+    until("the old ones are not", lambda: found(lambda url: asked(url + place.infer, "first-token", SECOND) == 401), SYNC_SECONDS)
     with place.grpc("guarded") as address:
         until("gRPC has both", lambda: answers_by_grpc(place, address), 30)
     same = place.wait_one_pod("guarded")
@@ -165,8 +172,12 @@ def test_clients_of_others_feedback_and_limits(place: Place) -> None:
         row = plain["id"][0]
         labels = {"labels": [{"id": row, "label": True}]}
         assert json.loads(posted(f"{url}/v2/models/{place.model}/feedback", json.dumps(labels).encode(), 202))["accepted"] == 1
-        (label,) = until("the label is in the bucket", lambda: stored_labels(place, "open"), 30)
-    assert (label["id"], label["label"]) == (row, True)
+
+        def stored() -> list[bool]:
+            """Earlier runs of this story have left theirs."""
+            return [label["label"] for label in stored_labels(place, "open") if label["id"] == row]
+
+        assert until("the label is in the bucket", stored, 30) == [True]
 
 
 def test_explanation_names_what_each_input_contributed(place: Place) -> None:

@@ -159,7 +159,7 @@ def test_what_servers_count_is_judged(bucket: Bucket, threads: ThreadPoolExecuto
             pod.close_if_over(now)
             outbox.write()
             temp, carrier = random.standard_normal(20) + 2.0 * (number >= 12), random.choice(["AA", "B6", "UA"], 20)
-            pod.offer({"temp": temp.tolist(), "carrier": carrier.tolist()}, random.random(20).tolist(), 20)
+            pod.offer([temp.tolist(), carrier.tolist()], random.random(20).tolist(), 20)
             while pod.count():
                 pass
         if now == T0 + 16 * WINDOW + 100:

@@ -3,13 +3,14 @@
 An input is known by its seed and number alone, so that one that fails can be made again.
 """
 
+import copy
 import gzip
 import json
 import re
 import struct
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
@@ -28,6 +29,8 @@ class Sent:
     line: bytes
     headers: tuple[bytes, ...] = ()
     body: bytes = b""
+    binary: tuple[str, ...] = ()
+    """Names of inputs whose values are bytes behind the JSON, the length of which is the last header."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,21 @@ def corpus(
     many = {"inputs": [{**each, "shape": [600], "data": each["data"] * 600} for each in inputs]}
     explained = {**one, "parameters": {"explain": True}, "outputs": [{"name": "predict"}, {"name": "attributions"}]}
     outputs = {**rows, "id": "a", "outputs": [{"name": "predict", "parameters": {"binary_data": True}}, {"name": "id"}]}
+    beside = {
+        "inputs": [
+            {"name": "flight", "shape": [1, 1], "datatype": "BYTES", "data": ["UA1"]},
+            {"name": "time_hour", "shape": [1], "datatype": "BYTES", "data": ["2026-11-21T08:30:00Z"]},
+            *inputs,
+        ]
+    }
+    columns = {"inputs": [{**each, "shape": [2, 1], "data": [each["data"]] * 2} for each in inputs]}
+    rounded = {
+        "parameters": {"allow_cast": True},
+        "inputs": [{**each, "datatype": "FP32" if each["datatype"] == "FP64" else each["datatype"]} for each in inputs],
+    }
+    named = [{**each, "flight": "UA1", "time_hour": None} for each in instances]
+    nested = [{**each, "data": _nested(each["data"], each["shape"])} for each in table]
+    names = tuple(each["name"] for each in inputs)
     document, tail = _binary(inputs)
     split = b"Inference-Header-Content-Length: %d" % len(document)
     labels = {"labels": [{"id": "a-0", "label": True}, {"id": "a-1", "label": False, "time": "2026-11-21T08:30:00Z"}]}
@@ -69,10 +87,13 @@ def corpus(
         *(post(f"{MODEL}/infer", each) for each in (one, one, one, rows, rows, explained, outputs)),
         post(f"{MODEL}/infer", {**one, "id": "é\u2028", "parameters": {"binary_data_output": True}}),
         post(f"{MODEL}/infer", rows, b"Accept-Encoding: gzip, deflate;q=0.5", b"Origin: https://a.example"),
-        post(f"{MODEL}/infer", document, split, tail=tail),
-        post(f"{MODEL}/infer", document, split, tail=tail),
+        *(replace(each, binary=names) for each in (post(f"{MODEL}/infer", document, split, tail=tail),) * 3),
         post(f"{MODEL}/versions/7/infer?a=b", one),
         post(f"{MODEL}/infer", {"inputs": list(table)}),
+        post(f"{MODEL}/infer", {"inputs": nested}),
+        post(f"{MODEL}/infer", {"inputs": list(table), "id": "a", "parameters": {"allow_cast": True}}),
+        *(post(f"{MODEL}/infer", each) for each in (beside, beside, columns, rounded)),
+        post("/v1/models/flight-delay:predict", {"instances": named}),
         post("/v1/models/flight-delay:predict", {"instances": list(instances)}),
         post("/v1/models/flight-delay:predict", {"instances": [list(each.values()) for each in instances]}),
         post(f"{MODEL}/feedback", labels),
@@ -85,6 +106,11 @@ def corpus(
         get("*", method="OPTIONS"),
     ]
     return [*asks * 3, post(f"{MODEL}/infer", many)]  # the large one costs as much as all others together
+
+
+def _nested(values: Sequence[Any], shape: Sequence[int]) -> list[Sequence[Any]]:
+    """A table row by row."""
+    return [values[row * shape[1] : (row + 1) * shape[1]] for row in range(shape[0])]
 
 
 def _binary(inputs: Sequence[dict[str, Any]]) -> tuple[bytes, bytes]:
@@ -113,6 +139,7 @@ class Mutator:
     def __init__(self, good: Sequence[Sent]) -> None:
         self._good = tuple(good)
         self._tokens = {each.body: [found.span() for found in _TOKEN.finditer(each.body)] for each in good if each.body}
+        self._documents = {each.body: json.loads(each.body) for each in good if each.body and not each.binary}
         self._heads = {each: b"\r\n".join((each.line, b"Host: a", *each.headers)) for each in good}
 
     def make(self, seed: int, number: int) -> Input:
@@ -132,7 +159,10 @@ class Mutator:
         """The bytes of a request, and whether where it ends is beyond doubt."""
         good = random.choice(self._good)
         body, head = good.body, self._heads[good]
-        if body and random.random() < 0.85:
+        if good.binary and random.random() < 0.8:
+            document, tail = _tensors(random, good.binary)
+            body, head = document + tail, head[: head.rindex(b" ") + 1] + b"%d" % len(document)
+        elif body and random.random() < 0.85:
             body = self._changed(random, body)
         if body and random.random() < 0.08:
             body, coding = _compressed(random, body)
@@ -157,6 +187,8 @@ class Mutator:
             return damaged(random, body)
         if chance < 0.15:
             return body[: random.randrange(len(body))]
+        if chance < 0.4 and (document := self._documents.get(body)) is not None:
+            return _restructured(random, document)
         chosen = sorted((random.choice(spans) for _ in range(random.choice((1, 1, 1, 2, 3)))), reverse=True)
         for first, last in chosen:
             chance = random.random()
@@ -170,6 +202,55 @@ class Mutator:
                 other, end = random.choice(spans)
                 body = body[:first] + body[min(other, first) : max(end, last)] + body[last:]
         return body
+
+
+def _restructured(random: Random, document: Any) -> bytes:
+    """JSON with parts taken away, doubled, or put elsewhere."""
+    document = copy.deepcopy(document)
+    for _ in range(random.choice((1, 1, 2, 3))):
+        places: list[tuple[Any, Any]] = []
+        found = [document]
+        while found:
+            one = found.pop()
+            keys = one.keys() if isinstance(one, dict) else range(min(len(one), 8)) if isinstance(one, list) else ()
+            places += [(one, key) for key in keys]
+            found += [one[key] for key in keys]
+        if not places:
+            break
+        (where, key), (other, place) = random.choice(places), random.choice(places)
+        chance = random.random()
+        if chance < 0.35:
+            del where[key]
+        elif chance < 0.65 and isinstance(where, list):
+            where[key:key] = copy.deepcopy(where[key : key + 1]) * random.choice((1, 2, 9))
+        elif chance < 0.85:
+            where[key] = copy.deepcopy(other[place])
+        else:
+            where[key] = copy.deepcopy(random.choice(vocabulary.VALUES))
+    return json.dumps(document).encode()
+
+
+def _tensors(random: Random, names: Sequence[str]) -> tuple[bytes, bytes]:
+    """The JSON and the bytes of a request whose tensors are of any kind, most of them whole."""
+    rows = random.choice((1, 1, 2, 3, 5, 40))
+    names = ("table",) if random.random() < 0.2 else names
+    described, tail = [], b""
+    for name in names:
+        kind = random.choice(("FP64", "FP64", vocabulary.KINDS_OF.get(name, "INT64"), random.choice(list(vocabulary.SIZES_OF))))
+        shape = random.choice(([rows], [rows], [rows], [rows, 1], [rows, 2], [1, rows], [-rows], [0], [rows, 1 << 40]))
+        count = rows * (2 if shape == [rows, 2] else 1)
+        if kind == "BYTES":
+            texts = [random.choice(vocabulary.TEXTS) for _ in range(count)]
+            content = b"".join(struct.pack("<I", random.choice((len(text),) * 20 + (1 << 31, 0))) + text for text in texts)
+        else:
+            content = b"".join(random.choice(vocabulary.PATTERNS)[: vocabulary.SIZES_OF[kind]] for _ in range(count))
+        if random.random() < 0.05:
+            content = damaged(random, content)
+        size = len(content) + (random.choice((-1, 1, 8, -(1 << 40))) if random.random() < 0.03 else 0)
+        parameters = {"binary_data_size": size, "allow_cast": random.random() < 0.8}
+        described.append({"name": name, "shape": shape, "datatype": kind, "parameters": parameters})
+        tail += content
+    return json.dumps({"inputs": described}).encode(), tail
 
 
 def damaged(random: Random, data: bytes) -> bytes:

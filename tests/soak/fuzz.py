@@ -24,7 +24,7 @@ from kaizen.serving.connection import Connection
 from kaizen.serving.messages import Request, Response
 from tests.soak.corpus import Input, Mutator
 from tests.soak.problems import Problem
-from tests.soak.targets import Target, numbers_model, target
+from tests.soak.targets import Right, Target, numbers_model, target
 from tests.support.models import make_model
 from tests.support.serving import FakeTransport, connect
 
@@ -38,6 +38,8 @@ WARM_SHARE = 0.5
 GROWTH = 0.05
 SMALL_BYTES = 4 << 20
 """Growth that is no growth: one arena of the allocator more or less."""
+TOLD_SECONDS = 120.0
+"""Between two words about how far a long run is."""
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 STATUSES = frozenset({200, 202, 204, 400, 401, 404, 405, 408, 413, 415, 417, 431, 501, 503})
 
@@ -140,10 +142,14 @@ class _Fuzz:
         """Raises Problem."""
         inputs = [self.made(number)[1] for number in numbers]
         one = self.made(numbers[0])[0]
+        right = one.right[numbers[0] // BATCH % len(one.right)]
+        between = len(inputs) // 2
+        inputs.insert(between, Input((right.sent,), 1))  # in the same turns: where calls are joined, it is joined with these
         calls, clients = self._calls, [connect(one.host) for _ in inputs]
         try:
             await self._send(clients, inputs)
             found = [well_formed(bytes(transport.written)) for _, transport in clients]
+            self._check(right, clients[between][1])
             handled, answered = self._calls - calls, sum(map(len, found))
             if not handled <= answered <= handled + len(clients):
                 raise Problem(f"{handled} requests were handled and {answered} answered")
@@ -151,7 +157,7 @@ class _Fuzz:
                 self.figures.answers.update(statuses)
                 if given.answers is not None and (len(statuses) != given.answers or transport.ended):
                     raise Problem(f"{given.answers} whole requests have the answers {statuses}")
-            await self._good(one, clients)
+            await self._good(right, clients)
             self._end(clients)
         finally:
             for connection, _ in clients:
@@ -181,22 +187,20 @@ class _Fuzz:
             await asyncio.sleep(0)
         raise Problem("a request is never answered")
 
-    async def _good(self, one: Target, clients: list[tuple[Connection, FakeTransport]]) -> None:
-        """Send a good request where one may follow, and on a new connection; the answers are right."""
+    async def _good(self, right: Right, clients: list[tuple[Connection, FakeTransport]]) -> None:
+        """Send a good request where one may follow."""
         waiting = [each for each in clients if not (each[1].ended or each[1].aborted or each[0].busy)]
-        fresh = connect(one.host)
-        right = one.right[self._calls % len(one.right)]
-        try:
-            for connection, transport in (fresh, *waiting[:2]):
-                transport.written.clear()
-                connection.data_received(right.sent)
-                await self._settle([(connection, transport)])
-                head, _, body = bytes(transport.written).partition(b"\r\n\r\n")
-                if not head.startswith(b"HTTP/1.1 200 ") or body != right.answer:
-                    raise Problem(f"a good request is answered {bytes(transport.written)!r}")
-                self.figures.right += 1
-        finally:
-            fresh[0].connection_lost(None)
+        for connection, transport in waiting[:2]:
+            transport.written.clear()
+            connection.data_received(right.sent)
+            await self._settle([(connection, transport)])
+            self._check(right, transport)
+
+    def _check(self, right: Right, transport: FakeTransport) -> None:
+        head, _, body = bytes(transport.written).partition(b"\r\n\r\n")
+        if not head.startswith(b"HTTP/1.1 200 ") or body != right.answer:
+            raise Problem(f"a good request is answered {bytes(transport.written)!r}")
+        self.figures.right += 1
 
     def _end(self, clients: list[tuple[Connection, FakeTransport]]) -> None:
         for connection, transport in clients:
@@ -230,10 +234,13 @@ async def fuzz(
 
 async def _all(run: _Fuzz, first: int, inputs: int, seconds: float, directory: Path) -> None:
     figures, began = run.figures, monotonic()
-    warm = False
+    warm, told = False, began
     while figures.inputs < inputs and (spent := monotonic() - began) < seconds and len(figures.problems) < MOST_PROBLEMS:
         if not warm and (figures.inputs >= WARM_SHARE * inputs or spent >= WARM_SHARE * seconds):
             warm, figures.before_bytes = True, resident_bytes()
+        if began + spent > told + TOLD_SECONDS:
+            told, figures.seconds = began + spent, spent
+            print(f"  so far: {figures}", flush=True)
         numbers = list(range(first + figures.inputs, first + figures.inputs + BATCH))
         try:
             await run.batch(numbers)
@@ -243,7 +250,7 @@ async def _all(run: _Fuzz, first: int, inputs: int, seconds: float, directory: P
     figures.seconds = monotonic() - began
     figures.after_bytes = resident_bytes()
     growth = figures.after_bytes - figures.before_bytes
-    if growth > max(SMALL_BYTES, GROWTH * figures.before_bytes):
+    if warm and growth > max(SMALL_BYTES, GROWTH * figures.before_bytes):
         figures.problems.append(f"memory grew by {growth / 2**20:.1f} MiB")
 
 

@@ -37,10 +37,12 @@ DEATHS = (
     "resets at the answer",
 )
 RESET = struct.pack("ii", 1, 0)
-MOST_P99_MS = 1500.0
+KILLS = 8
+"""So many of them must be seen to say so."""
+MOST_P99_MS = 2000.0
 """Of what is answered 200, on a machine that does other things as well."""
-GROWTH = 0.05
-UNSHED_SHARE = 0.05
+SAWTOOTH = 0.1
+"""Where workers are killed, memory falls with each and rises again: by how much later peaks may be above earlier ones."""
 
 
 @dataclass
@@ -283,8 +285,8 @@ def overload(server: Pod, rights: Sequence[Right], plan: Plan) -> Figures:
     figures = uvloop.run(_story(server, rights, plan))
     if figures.wrong:
         raise Problem(f"{figures}: {figures.wrong[0][:3000]}")
-    if abs(figures.after_bytes - figures.before_bytes) > GROWTH * figures.before_bytes:
-        raise Problem(f"memory is not flat: {figures}")
+    if _grows(figures, plan):
+        raise Problem(f"memory grows: {figures}")
     if not figures.percentile_ms(0.99) < MOST_P99_MS:
         raise Problem(f"accepted requests took too long: {figures}")
     if figures.lost and not figures.killed:
@@ -292,3 +294,13 @@ def overload(server: Pod, rights: Sequence[Right], plan: Plan) -> Figures:
     if not figures.statuses[200]:
         raise Problem(f"nothing was accepted: {figures}")
     return figures
+
+
+def _grows(figures: Figures, plan: Plan) -> bool:
+    """Whether memory is not flat after the warm-up."""
+    if not figures.killed:
+        return figures.after_bytes > (1 + plan.growth) * figures.before_bytes
+    if len(figures.memory) < KILLS * plan.kill_seconds:
+        return False  # too few teeth
+    half = len(figures.memory) // 2
+    return max(figures.memory[half:]) > (1 + SAWTOOTH) * max(figures.memory[:half])

@@ -22,6 +22,8 @@ class Plan:
     """Under twice the saturation load, for each number of workers."""
     warm_seconds: float
     """Of these, until memory is looked at for the first time."""
+    growth: float
+    """Of memory between then and the end; a short run sees buffers that are still being filled for the first time."""
     saturation_seconds: float
     """To find out what the server can do."""
     kill_seconds: float
@@ -39,7 +41,8 @@ LONG = Plan(
     fuzz_seconds=4 * 3600.0,
     socket_inputs=200_000,
     overload_seconds=1800.0,
-    warm_seconds=120.0,
+    warm_seconds=180.0,
+    growth=0.05,
     saturation_seconds=10.0,
     kill_seconds=60.0,
     connections=10_000,
@@ -52,6 +55,7 @@ QUICK = Plan(
     socket_inputs=3_000,
     overload_seconds=25.0,
     warm_seconds=10.0,
+    growth=0.25,
     saturation_seconds=2.0,
     kill_seconds=8.0,
     connections=10_000,

@@ -16,17 +16,31 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from kaizen.serving.engine import compile as engine_compile
-from kaizen.serving.engine.base import Answer, Attributions, Column, Engine
+from kaizen.serving.engine.base import Answer, Attributions, Engine, Prepared
 from kaizen.serving.http import Host
 from kaizen.serving.loading import load
 from kaizen.serving.metrics import Metrics
+from kaizen.serving.process import ENDING
 from kaizen.serving.server import Server
 from kaizen.serving.settings import Capturing, Settings
 from tests.soak.corpus import Sent, corpus
 from tests.support import models
 from tests.support.serving import connect
 
-__all__ = ["AUTHORIZATION", "INFER", "TOKEN", "Right", "Target", "complete", "numbers_model", "questions", "right", "target"]
+__all__ = [
+    "AUTHORIZATION",
+    "INFER",
+    "TOKEN",
+    "Right",
+    "Target",
+    "complete",
+    "inputs_of",
+    "numbers_model",
+    "questions",
+    "right",
+    "table_of",
+    "target",
+]
 
 TOKEN = "shop-token"
 AUTHORIZATION = b"Authorization: Bearer " + TOKEN.encode()
@@ -64,10 +78,10 @@ class _Joining:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._engine, name)
 
-    def predict(self, columns: list[Column], rows: int) -> Answer:
+    def predict(self, columns: Prepared, rows: int) -> Answer:
         return self._engine.predict(columns, rows)
 
-    def explain(self, columns: list[Column], rows: int) -> Attributions:
+    def explain(self, columns: Prepared, rows: int) -> Attributions:
         return self._engine.explain(columns, rows)
 
 
@@ -95,6 +109,12 @@ def inputs_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
         {"name": name, "shape": [len(frame)], "datatype": kinds[column.dtype.kind], "data": column.tolist()}
         for name, column in frame.items()
     ]
+
+
+def table_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Inputs that are one table; only models of numbers take it."""
+    values = [value for row in frame.itertuples(index=False) for value in row]
+    return [{"name": "table", "shape": list(frame.shape), "datatype": "FP64", "data": values}]
 
 
 def questions(frame: pd.DataFrame, *headers: bytes, rows: Sequence[int] = ROWS) -> Iterator[tuple[pd.DataFrame, bytes]]:
@@ -133,7 +153,7 @@ async def target(name: str, made: models.MadeModel, directory: Path) -> AsyncIte
         window_seconds=1,
         name=models.MODEL,
         tokens_directory=tokens if everything else None,
-        cors_origins=("*",) if everything else (),
+        cors_origins=("https://a.example",) if everything else (),
         capture=Capturing(0.2, hash=("flight",)) if everything else None,
         host="127.0.0.1",
     )
@@ -142,6 +162,8 @@ async def target(name: str, made: models.MadeModel, directory: Path) -> AsyncIte
         engine: Any = _Joining(loaded.model.engine)
         loaded = replace(loaded, model=replace(loaded.model, engine=engine))
     server = Server(settings, Metrics())
+    for number in ENDING:
+        asyncio.get_running_loop().remove_signal_handler(number)  # they are this process's own
     listener = socket()
     listener.bind(("127.0.0.1", 0))
     await server.open([listener])
@@ -151,7 +173,7 @@ async def target(name: str, made: models.MadeModel, directory: Path) -> AsyncIte
     headers = (AUTHORIZATION,) if everything else ()
     frame = complete(80) if everything else complete(80)[["temp", "hour"]].astype(np.float64)
     one = frame.head(1)
-    good = corpus(inputs_of(one), one.astype(object).to_dict("records"), _table(frame.head(3)), *headers)
+    good = corpus(inputs_of(one), one.astype(object).to_dict("records"), table_of(frame.head(3)), *headers)
     found = [right(made, part, sent, await _body(host, sent)) for part, sent in questions(frame, *headers, rows=ROWS[:3])]
     try:
         yield Target(name, host, good, tuple(found))
@@ -170,9 +192,3 @@ async def _body(host: Host, sent: bytes) -> bytes:
     head, _, body = bytes(transport.written).partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 200 "), transport.written
     return body
-
-
-def _table(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """Inputs that are one table; only models of numbers take it."""
-    values = [value for row in frame.itertuples(index=False) for value in row]
-    return [{"name": "table", "shape": list(frame.shape), "datatype": "FP64", "data": values}]

@@ -1,6 +1,8 @@
 """What a mutated request is made of: tokens of JSON, header lines, request lines and sizes that readers stumble over.  Pure."""
 
-__all__ = ["BYTES", "HEADERS", "JSON_TOKENS", "LINES", "SIZES"]
+from typing import Any
+
+__all__ = ["BYTES", "HEADERS", "JSON_TOKENS", "KINDS_OF", "LINES", "PATTERNS", "SIZES", "SIZES_OF", "TEXTS", "VALUES"]
 
 JSON_TOKENS = (
     b"NaN", b"Infinity", b"-Infinity", b"1e999", b"-1e999", b"1e-999", b"-0", b"-0.0", b"01", b"1.", b".5", b"+1", b"1e",
@@ -70,3 +72,47 @@ SIZES = (
     b"0;x",
 )  # fmt: skip
 """Sizes of chunks, most of them wrong."""
+
+VALUES: tuple[Any, ...] = (
+    None,
+    True,
+    False,
+    0,
+    -1,
+    7,
+    1.5,
+    1e308,
+    2**63,
+    -(2**64),
+    "",
+    "a",
+    "carrier",
+    [],
+    {},
+    [1],
+    [[1]],
+    [None],
+)
+"""What takes a value's place in JSON."""
+
+KINDS_OF = {"carrier": "BYTES", "distance": "FP64", "temp": "FP64", "hour": "INT64"}
+"""The right datatypes of inputs."""
+
+SIZES_OF = {
+    **dict.fromkeys(("BOOL", "INT8", "UINT8"), 1),
+    **dict.fromkeys(("INT16", "UINT16", "FP16", "BF16"), 2),
+    **dict.fromkeys(("INT32", "UINT32", "FP32"), 4),
+    **dict.fromkeys(("INT64", "UINT64", "FP64", "STRING"), 8),
+    "BYTES": 0,
+}
+"""Bytes of one value."""
+
+TEXTS = (b"AA", b"B6", b"", b"ZZ", b"\xff\xfe", b"a" * 300, "é".encode(), b"\x00", b"\xed\xa0\x80")
+"""Of binary strings."""
+
+PATTERNS = (
+    bytes(8), b"\x01" + bytes(7), b"\xff" * 8, bytes(7) + b"\x80", bytes(6) + b"\xf0\x7f", bytes(6) + b"\xf8\x7f",
+    b"\x01\x00\x00\x00\x00\x00\xf0\x7f", bytes(6) + b"\xf0\xff", b"\xff" * 7 + b"\x7f", bytes(6) + b"\x28\x40", b"\x00\x7c" * 4,
+    b"\x00\x00\xc0\x7f" * 2, b"\x00\x00\x80\x3f" * 2, b"\x0c" + bytes(7),
+)  # fmt: skip
+"""Numbers as bytes: zeros, infinities, several kinds of NaN, the largest and smallest."""

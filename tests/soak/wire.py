@@ -8,15 +8,15 @@ from tests.soak.corpus import Mutator, corpus
 from tests.soak.fuzz import well_formed
 from tests.soak.pods import Pod
 from tests.soak.problems import Problem
-from tests.soak.targets import AUTHORIZATION, complete, inputs_of
+from tests.soak.targets import AUTHORIZATION, complete, inputs_of, table_of
 
 __all__ = ["fuzz_sockets"]
 
 
 def fuzz_sockets(server: Pod, seed: int, inputs: int, first: int = 0) -> str:
     """Send so many, each on a connection of its own."""
-    one = complete(1)
-    mutator = Mutator(corpus(inputs_of(one), one.astype(object).to_dict("records"), inputs_of(one), AUTHORIZATION))
+    one, table = complete(1), table_of(complete(3)[["temp", "hour"]])
+    mutator = Mutator(corpus(inputs_of(one), one.astype(object).to_dict("records"), table, AUTHORIZATION))
     found, began = Counter[int](), monotonic()
     for number in range(first, first + inputs):
         given = mutator.make(seed, number)

@@ -6,7 +6,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from kaizen.serving.engine.base import Answer, Attributions, Column, Input, Label, Refused, Task, prepare
+from kaizen.serving.engine.base import Answer, Attributions, Column, Input, Label, Prepared, Refused, Task, as_columns, prepare
 from kaizen.serving.http import Connection, Host
 
 __all__ = ["INPUTS", "FakeEngine", "FakeTransport", "answers", "connect"]
@@ -33,13 +33,13 @@ class FakeEngine:
     def columns(self, data: Mapping[str, Sequence[Any] | NDArray[Any]]) -> list[Column]:
         return prepare(self.inputs, data)
 
-    def predict(self, columns: list[Column], rows: int) -> Answer:
-        hours = [float(hour) for hour in columns[2]]
+    def predict(self, columns: Prepared, rows: int) -> Answer:
+        hours = [float(hour) for hour in as_columns(columns)[2]]
         assert len(hours) == rows
         scores = [score for hour in hours for score in (1 - hour / 24, hour / 24)]
         return Answer(["late" if hour >= 12 else "early" for hour in hours], scores, 2)
 
-    def explain(self, columns: list[Column], rows: int) -> Attributions:
+    def explain(self, columns: Prepared, rows: int) -> Attributions:
         raise Refused("no explanations")
 
 

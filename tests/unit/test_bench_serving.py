@@ -62,7 +62,7 @@ def test_every_floor_is_judged() -> None:
 def test_the_table_marks_what_is_missed_and_what_failed() -> None:
     found = made(plain=[100], mlserver=[4], kserve=[2])
     text = table(Results({**found.loads, (CASE, "KServe"): [load(2, failed=7)]}, found.paced, found.footprints, {}))
-    assert "| lr-1-c8 | Kaizen | 100 ±0% | 0.10/1.0 | 20 | 25.0 | 50.0 | 25 | ✓ |" in text
+    assert "| lr-1-c8 | Kaizen | 100 ±0% | 0.10/1.0 | 20 | 25.0 (1) | 50.0 (1) | 25 | ✓ |" in text
     assert "**7 failed**" in text
     assert "| lr | Kaizen | 0.50 | 40 | 95 | ✗ |" in text
 

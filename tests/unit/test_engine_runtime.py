@@ -194,3 +194,22 @@ def test_answers_are_arrays_too() -> None:
     numbers = Answer([1.5], None, 0)
     assert numbers.predict.dtype == np.float64
     assert numbers.probabilities is None
+
+
+def test_rows_columns_and_matrices_get_the_same_answers(tmp_path: Path) -> None:
+    data = frame()[["x", "n"]].astype(np.float64)
+    made = compile_pipeline(HistGradientBoostingClassifier(max_iter=5).fit(data, data["n"] > 2), data)
+    assert isinstance(made, Compiled)
+    save(made, tmp_path)
+    engine = runtime.load(tmp_path)
+    table = data.to_numpy()
+    for rows in (1, 2, 3, 20):
+        matrix, columns = table[:rows], table[:rows].T.tolist()
+        expected = engine.predict(columns, rows)
+        alone = [engine.predict(tuple(row), 1) for row in matrix.tolist()]
+        for found in (engine.predict(matrix, rows), engine.predict(list(matrix.T), rows)):
+            assert (found.labels, found.scores) == (expected.labels, expected.scores)
+        assert [label for one in alone for label in one.labels] == expected.labels
+        assert [score for one in alone for score in one.scores or ()] == pytest.approx(expected.scores, rel=1e-12)
+        assert engine.explain(matrix, rows) == engine.explain(columns, rows)
+    assert engine.explain(tuple(table[0].tolist()), 1) == engine.explain(table[:1], 1)

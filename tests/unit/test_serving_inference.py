@@ -14,7 +14,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
 from kaizen.serving.answers import Explained, Renderer
-from kaizen.serving.engine.base import Answer, Attributions, Column, Refused
+from kaizen.serving.engine.base import Answer, Attributions, Prepared, Refused, as_columns
 from kaizen.serving.engine.frames import describe
 from kaizen.serving.engine.sklearn import Fallback
 from kaizen.serving.inference import EXPLAINED_AT_ONCE, ROWS_AT_ONCE, Inference
@@ -37,7 +37,8 @@ class Engine(FakeEngine):
         self.calls: list[int] = []
         self.kinds: list[set[type]] = []
 
-    def predict(self, columns: list[Column], rows: int) -> Answer:
+    def predict(self, columns: Prepared, rows: int) -> Answer:
+        columns = as_columns(columns)
         self.calls.append(rows)
         self.kinds.append(set(map(type, columns[2])))
         if POISON in columns[2]:
@@ -46,8 +47,8 @@ class Engine(FakeEngine):
             raise ZeroDivisionError
         return super().predict(columns, rows)
 
-    def explain(self, columns: list[Column], rows: int) -> Attributions:
-        hours = [float(hour) for hour in columns[2]]
+    def explain(self, columns: Prepared, rows: int) -> Attributions:
+        hours = [float(hour) for hour in as_columns(columns)[2]]
         return Attributions(("hour",), 1, [0.5], hours)
 
 

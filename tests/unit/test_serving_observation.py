@@ -17,7 +17,7 @@ CARRIERS = np.array(["AA", "B6"] * 12, dtype=object)
 REFERENCE = reference.build(
     {"hour": HOURS, "carrier": CARRIERS}, {"hour": "Numeric", "carrier": "Categorical"}, None, HOURS / 24, None
 )
-CELLS = Cells(REFERENCE, "flight-delay", 7, 300)
+CELLS = Cells(REFERENCE, "flight-delay", 7, 300, ("other", "carrier", "hour"))
 SLICE = SLICE_VALUES // 3
 
 
@@ -31,7 +31,7 @@ class Watched:
         self.observer = Observer(CELLS, self.metrics, self.outbox, source="pod-boot-0", now=now, **more)
 
     def offer(self, rows: int, carrier: str | None = "AA", hour: float | None = 3) -> None:
-        columns = {"hour": [hour] * rows, "carrier": [carrier] * rows, "other": [1] * rows}
+        columns: Any = ("x", carrier, hour) if rows == 1 else [["x"] * rows, [carrier] * rows, [hour] * rows]
         self.observer.offer(columns, [0.5] * rows, rows)
 
     def count(self) -> int:
@@ -125,7 +125,7 @@ def test_slices_of_wide_models_are_not_too_small() -> None:
     names = [f"x{number}" for number in range(SLICE_VALUES)]
     wide = reference.build(dict.fromkeys(names, HOURS), dict.fromkeys(names, "Numeric"), None, HOURS / 24, None)
     made = Observer(Cells(wide, "s", 1, 300), Metrics(), Outbox("window", None), source="x", now=0.0)
-    made.offer(dict.fromkeys(names, [1.0] * (LEAST_ROWS + 1)), [0.5] * (LEAST_ROWS + 1), LEAST_ROWS + 1)
+    made.offer([[1.0] * (LEAST_ROWS + 1)] * SLICE_VALUES, [0.5] * (LEAST_ROWS + 1), LEAST_ROWS + 1)
     made.count()
     assert made.report()["buffered"] == 1
 
@@ -144,7 +144,7 @@ def test_what_the_buffer_cannot_hold_is_counted_as_dropped() -> None:
 
 def test_arrays_count_like_lists() -> None:
     made = Watched()
-    columns = {"hour": np.array([3, 4, 5]), "carrier": np.array(["AA", "B6", None], dtype=object)}
+    columns: Any = [np.arange(3), np.array(["AA", "B6", None], dtype=object), np.array([3, 4, 5])]
     made.observer.offer(columns, [0.1, 0.2, 0.3], 3)
     made.offer(1)
     made.count()

@@ -3,12 +3,13 @@
 import json
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kaizen.serving.answers import Renderer, datatype_of, monitored
-from kaizen.serving.engine.base import Answer, Input, prepare
+from kaizen.serving.engine.base import Answer, Input, as_columns, prepare
 from kaizen.serving.problems import RequestError
 from kaizen.serving.protocol import Schema
 from tests.support.serving import INPUTS, FakeEngine
@@ -327,7 +328,7 @@ def quickly(schema: Schema, given: bytes) -> Any:
         parsed = schema.parse(given)
     except RequestError as problem:
         return str(problem)
-    prepared = prepare(inputs_of(schema), parsed.columns) if parsed.prepared is None else parsed.prepared
+    prepared = prepare(inputs_of(schema), parsed.columns) if parsed.prepared is None else as_columns(parsed.prepared)
     return parsed.rows, repr(parsed.columns), repr(prepared), parsed.outputs, parsed.explain, parsed.binary
 
 
@@ -371,6 +372,24 @@ BOTH_WAYS = [
 @pytest.mark.parametrize(("schema", "given"), BOTH_WAYS, ids=[*ASKED, *ACCEPTED, *REFUSED, *TABLES, *REFUSED_TABLES])
 def test_the_quick_way_reads_what_the_general_one_reads(schema: Schema, given: bytes) -> None:
     assert quickly(schema, given) == slowly(schema, given)
+
+
+def test_one_row_stays_a_row_and_many_numbers_a_matrix() -> None:
+    alone = json.dumps({"inputs": [tensor(name, datatype, data[:1]) for name, (datatype, data) in GOOD.items()]}).encode()
+    schema = Schema(INPUTS)
+    for _ in range(2):  # also after requests of many rows
+        assert schema.parse(alone).prepared == ("AA", 100.5, 7, True)
+        assert schema.parse(alone).columns == {"carrier": ["AA"], "distance": [100.5], "hour": [7], "weekend": [True]}
+        assert isinstance(schema.parse(body()).prepared, list)
+    missing = schema.parse(alone.replace(b"100.5", b"null"))
+    assert repr(missing.prepared) == "('AA', nan, 7, True)"
+    assert missing.columns["distance"] == [None]
+    for data in ([1, 2, 3, 4, 5, 6], [[1, 2, 3], [4, 5, 6]]):
+        parsed = NUMBERS.parse(table(data))
+        assert isinstance(parsed.prepared, np.ndarray)
+        assert parsed.prepared.tolist() == [[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]
+        assert parsed.part(1, 2) == {"a": [4.0], "b": [5.0], "c": [6.0]}
+        assert NUMBERS.parse(table(data[: len(data) // 2], rows=1)).prepared == (1.0, 2.0, 3.0)
 
 
 ROW = {"carrier": "AA", "distance": 1.5, "hour": 7, "weekend": True}

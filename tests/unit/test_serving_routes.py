@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from kaizen.serving.answers import Renderer
-from kaizen.serving.engine.base import Answer, Attributions, Column, Refused
+from kaizen.serving.engine.base import Answer, Attributions, Prepared, Refused, as_columns
 from kaizen.serving.feedback import Feedback
 from kaizen.serving.inference import Inference
 from kaizen.serving.messages import Request, Response
@@ -226,14 +226,14 @@ def test_some_outputs_as_bytes() -> None:
 class Explaining(FakeEngine):
     """Says that everything is the hour's doing."""
 
-    def explain(self, columns: list[Column], rows: int) -> Attributions:
-        return Attributions(("hour",), 1, [0.5], [float(hour) for hour in columns[2]])
+    def explain(self, columns: Prepared, rows: int) -> Attributions:
+        return Attributions(("hour",), 1, [0.5], [float(hour) for hour in as_columns(columns)[2]])
 
 
 class ExplainingClasses(FakeEngine):
     """The same, of three classes."""
 
-    def explain(self, columns: list[Column], rows: int) -> Attributions:
+    def explain(self, columns: Prepared, rows: int) -> Attributions:
         return Attributions(("hour", "distance"), 3, [0.5, 0.25, 0.25], [1.0] * 6 * rows)
 
 
@@ -315,8 +315,8 @@ def test_bad_requests_are_counted_and_named() -> None:
 class Refusing(FakeEngine):
     """Refuses a value that scikit-learn would refuse as well."""
 
-    def predict(self, columns: list[Column], rows: int) -> Answer:
-        if 23 in columns[2]:
+    def predict(self, columns: Prepared, rows: int) -> Answer:
+        if 23 in as_columns(columns)[2]:
             raise Refused("an input is infinite")
         return super().predict(columns, rows)
 

@@ -1,12 +1,14 @@
 """Rows of requests into the cells of many columns at once, as fast as rows can be answered.
 
 The cells are those of bins.count, column by column.  Requests bring a few rows each, so what costs is not arithmetic but the
-calls around it: all numbers of all requests become one matrix, and all cells one sum.
+calls around it, and memory that is kept until it is cold: a row is read at once, into few bytes, and all cells of many rows
+are one sum.
 """
 
-from collections.abc import Mapping, Sequence
+import struct
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
-from operator import itemgetter
+from operator import getitem, itemgetter
 from typing import Any
 
 import numpy as np
@@ -14,30 +16,37 @@ import numpy.typing as npt
 
 from kaizen.monitoring.bins import Bins, Count, as_text
 
-__all__ = ["Counting", "Rows"]
-
-Rows = tuple[Mapping[str, Any], Sequence[Any], int]
-"""Columns by name, predictions, and how many rows both have."""
+__all__ = ["Counting"]
 
 Numbers = npt.NDArray[np.float64]
-Cells = npt.NDArray[np.intp]
+_BYTES = 8
 
 
 class Counting:
-    """The cells of some columns and of the prediction, one after the other."""
+    """The cells of some columns and of the prediction, one after the other.
 
-    def __init__(self, columns: Sequence[Bins], prediction: Bins) -> None:
+    A row that was read is so many doubles: the values of the numeric columns, then the cells of all others.
+    """
+
+    def __init__(self, columns: Sequence[Bins], prediction: Bins, inputs: Sequence[str] | None = None) -> None:
+        """`inputs` are what rows bring, by name, `columns` among them; None: just these, in this order."""
         self.columns, self.prediction = tuple(columns), prediction
         everything = (*self.columns, prediction)
         self._ends: list[int] = np.cumsum([bins.cells for bins in everything]).tolist()
         starts = [end - bins.cells for end, bins in zip(self._ends, everything, strict=True)]
-        placed = list(zip(self.columns, starts, strict=False))
-        numeric = [(bins, start) for bins, start in placed if bins.kind == "Numeric"]
-        self._numeric = _Numeric(numeric) if numeric else None
-        self._categorical = [_Categorical(bins, start) for bins, start in placed if bins.kind == "Categorical"]
-        self._predicted = (
-            _Numeric([(prediction, starts[-1])]) if prediction.kind == "Numeric" else _Categorical(prediction, starts[-1])
-        )
+        names = [bins.name for bins in self.columns] if inputs is None else list(inputs)
+        places = [*(names.index(bins.name) for bins in self.columns), len(names)]  # the prediction comes behind the inputs
+        placed = list(zip(everything, starts, places, strict=True))
+        numeric = [one for one in placed if one[0].kind == "Numeric"]
+        self._numeric = _Numeric([(bins, start) for bins, start, _ in numeric]) if numeric else None
+        self._numbers = [place for _, _, place in numeric]
+        self._take = _taking(self._numbers, len(names) + 1)
+        others = [(_categories(bins, start), place) for bins, start, place in placed if bins.kind == "Categorical"]
+        self._lookups, self._others = [cells for cells, _ in others], [place for _, place in others]
+        self._take_others = _taking(self._others, len(names) + 1)
+        self._pack = struct.Struct(f"{len(placed)}d").pack
+        self.row_bytes = len(placed) * _BYTES
+        """Of a row that was read."""
 
     @property
     def cells(self) -> int:
@@ -48,13 +57,37 @@ class Counting:
         """Views of each column's cells, the prediction's last."""
         return np.split(counts, self._ends[:-1])
 
-    def count(self, parts: Sequence[Rows]) -> Count:
-        """Rows by cell (cells,)."""
-        found: list[Cells] = []
+    def row(self, row: Sequence[Any], prediction: Any) -> bytes:
+        """One row, read."""
+        values = (*row, prediction)
+        read = self._take(values)
+        if self._others:
+            read = (*read, *map(getitem, self._lookups, self._take_others(values)))
+        try:
+            return self._pack(*read)
+        except struct.error:  # a missing value
+            return _packed(read)
+
+    def table(self, columns: Sequence[Any] | Numbers, predictions: Sequence[Any], rows: int) -> bytes:
+        """Rows in columns, or as a matrix, read."""
+        if isinstance(columns, np.ndarray):
+            if self._take is tuple:
+                table = np.empty((rows, len(self._numbers)))
+                table[:, :-1], table[:, -1] = columns, predictions
+                return table.tobytes()
+            columns = columns.T
+        lists = [values.tolist() if isinstance(values, np.ndarray) else values for values in (*columns, predictions)]
+        parts: list[Iterable[Any]] = [lists[place] for place in self._numbers]
+        parts += [map(cells.__getitem__, lists[place]) for cells, place in zip(self._lookups, self._others, strict=True)]
+        return np.frombuffer(_packed(list(chain.from_iterable(parts)))).reshape(-1, rows).T.tobytes()
+
+    def count(self, read: bytes | bytearray) -> Count:
+        """Rows that were read, by cell (cells,)."""
+        table = np.frombuffer(read).reshape(-1, self.row_bytes // _BYTES).T
+        numbers = len(self._numbers)
+        found = [table[numbers:].astype(np.intp).ravel()]
         if self._numeric is not None:
-            found.append(self._numeric.table(parts))
-        found += [column.read([columns[column.name] for columns, _, _ in parts]) for column in self._categorical]
-        found.append(self._predicted.read([predictions for _, predictions, _ in parts]))
+            found.append(self._numeric.cells(table[:numbers]).ravel())
         return np.bincount(np.concatenate(found), minlength=self.cells)
 
 
@@ -62,50 +95,26 @@ class _Numeric:
     """The cells of numeric columns."""
 
     def __init__(self, columns: Sequence[tuple[Bins, int]]) -> None:
-        names = [bins.name for bins, _ in columns]
-        self._take = itemgetter(*names) if len(names) > 1 else lambda columns: tuple(columns[name] for name in names)
-        self._edges = [np.array(bins.edges, dtype=np.float64) for bins, _ in columns]
+        most = max(len(bins.edges) for bins, _ in columns)
+        padded = [bins.edges + (np.inf,) * (most - len(bins.edges)) for bins, _ in columns]
+        self._edges = np.array(padded, dtype=np.float64).reshape(len(columns), most).T[..., None].copy()
+        """The first of each column, then the second, and so on."""
+        self._kind = np.min_scalar_type(most)
         self._starts = np.array([[start] for _, start in columns])
         self._missing = np.array([[start + bins.missing] for bins, start in columns])
 
-    def table(self, parts: Sequence[Rows]) -> Cells:
-        """The cells of all columns of requests."""
-        take = self._take
-        alone = [take(columns) for columns, _, rows in parts if rows == 1]
-        many = [np.array([_numbers(values) for values in take(columns)]) for columns, _, rows in parts if rows > 1]
-        if alone:
-            many.append(_flat(alone, len(alone) * len(self._edges)).reshape(len(alone), -1).T)
-        return self._cells(np.concatenate(many, axis=1))
-
-    def read(self, lists: Sequence[Sequence[Any]]) -> Cells:
-        """The cells of the only column, as requests bring it."""
-        return self._cells(np.concatenate([_numbers(values) for values in lists])[None])
-
-    def _cells(self, matrix: Numbers) -> Cells:
-        """The cell of each number (columns, rows), flat."""
-        cells = np.empty(matrix.shape, dtype=np.intp)
-        for row, (edges, values) in enumerate(zip(self._edges, matrix, strict=True)):
-            cells[row] = edges.searchsorted(values)
-        cells += self._starts
-        if not np.isfinite(matrix).all():
-            np.copyto(cells, self._missing, where=np.isnan(matrix))
-            np.copyto(cells, self._missing + 1, where=np.isinf(matrix))
-        return cells.ravel()
-
-
-class _Categorical:
-    """The cells of a column of categories."""
-
-    def __init__(self, bins: Bins, start: int) -> None:
-        self.name = bins.name
-        self._cells = _Lookup({category: start + cell for cell, category in enumerate(bins.categories)})
-        self._cells[None] = start + bins.missing
-        self._cells.other = start + len(bins.categories)
-
-    def read(self, lists: Sequence[Sequence[Any]]) -> Cells:
-        """The cells of values as requests bring them."""
-        values = chain.from_iterable(part.tolist() if isinstance(part, np.ndarray) else part for part in lists)
-        return np.fromiter(map(self._cells.__getitem__, values), dtype=np.intp)
+    def cells(self, table: Numbers) -> npt.NDArray[np.intp]:
+        """The cell of each number (columns, rows)."""
+        values = np.ascontiguousarray(table)
+        passed, above = np.zeros(values.shape, dtype=self._kind), np.empty(values.shape, dtype=np.bool_)
+        for edges in self._edges:  # a comparison with each takes a fifth of a binary search
+            np.greater(values, edges, out=above)
+            passed += above.view(np.uint8)
+        cells: npt.NDArray[np.intp] = passed + self._starts
+        if not np.isfinite(values).all():
+            np.copyto(cells, self._missing, where=np.isnan(values))
+            np.copyto(cells, self._missing + 1, where=np.isinf(values))
+        return cells
 
 
 class _Lookup(dict[str | None, int]):
@@ -117,13 +126,23 @@ class _Lookup(dict[str | None, int]):
         return self.other if isinstance(value, str) else self.get(as_text(value), self.other)
 
 
-def _numbers(values: Sequence[Any]) -> Numbers:
-    return np.asarray(values, dtype=np.float64)  # makes None a NaN
+def _categories(bins: Bins, start: int) -> _Lookup:
+    cells = _Lookup({category: start + cell for cell, category in enumerate(bins.categories)})
+    cells[None] = start + bins.missing
+    cells.other = start + len(bins.categories)
+    return cells
 
 
-def _flat(rows: Sequence[tuple[Sequence[Any], ...]], size: int) -> Numbers:
-    """The only value of each column of each row."""
+def _taking(places: list[int], width: int) -> Callable[[tuple[Any, ...]], tuple[Any, ...]]:
+    """What takes these from a row of so many, in one call."""
+    if places == list(range(width)):
+        return tuple
+    return itemgetter(*places) if len(places) > 1 else itemgetter(slice(*((places[0], places[0] + 1) if places else (0, 0))))
+
+
+def _packed(values: Sequence[Any]) -> bytes:
+    """Numbers as doubles, None as NaN."""
     try:
-        return np.fromiter(chain.from_iterable(chain.from_iterable(rows)), np.float64, size)
-    except TypeError:  # a missing value
-        return np.array(list(chain.from_iterable(chain.from_iterable(rows))), dtype=np.float64)
+        return struct.pack(f"{len(values)}d", *values)  # eight times as fast as NumPy
+    except struct.error:
+        return np.array(values, dtype=np.float64).tobytes()

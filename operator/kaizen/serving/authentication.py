@@ -19,6 +19,8 @@ __all__ = ["Authentication", "Tokens"]
 log = logging.getLogger(__name__)
 
 _SCHEME = b"bearer "
+MOST_REMEMBERED = 512
+LONGEST_REMEMBERED = 1024
 _FREE = PROBES | {b"/docs"}  # the page holds nothing, and asks for a token itself
 _UNKNOWN = Response(
     error("the header Authorization must be `Bearer` and a token of this service"), 401, b"WWW-Authenticate: Bearer\r\n"
@@ -34,6 +36,8 @@ class Tokens:
         self._directory = directory
         self._signature: Signature | None = None
         self._digests: tuple[tuple[bytes, str], ...] = ()
+        self._remembered: dict[bytes, str] = {}
+        """Clients by headers that were found to be right.  Hashes of bytes are keyed, so the time of a look-up says nothing."""
         self.reload_if_changed()
 
     @property
@@ -49,19 +53,25 @@ class Tokens:
     def client(self, authorization: bytes) -> str | None:
         """Whose token a header Authorization brings; None for nobody's.
 
-        Takes as long for each token, known or not: digests are compared, all of them, and each to its end.
+        Takes as long for each new one, right or not: digests are compared, all of them, and each to its end.
         """
+        if (remembered := self._remembered.get(authorization)) is not None:
+            return remembered
         if authorization[:7].lower() != _SCHEME:
             return None
         given, found = sha256(authorization[7:].strip()).digest(), None
         for digest, name in self._digests:
             if hmac.compare_digest(digest, given):
                 found = name
+        if found is not None and len(authorization) <= LONGEST_REMEMBERED:
+            if len(self._remembered) >= MOST_REMEMBERED:
+                self._remembered.clear()
+            self._remembered[authorization] = found
         return found
 
     def knows(self, authorization: bytes) -> bool:
         """Whether a header Authorization brings a token of this directory."""
-        return self.client(authorization) is not None
+        return authorization in self._remembered or self.client(authorization) is not None
 
     def reload_if_changed(self) -> bool:
         """Read the tokens anew when a file has changed; whether they are others now.  To be called once a second."""
@@ -71,6 +81,7 @@ class Tokens:
         first, self._signature = self._signature is None, signature
         digests = tuple(self._read(name) for name, *_ in signature)
         before, self._digests = self._digests, tuple(each for each in digests if each is not None)
+        self._remembered.clear()
         names = ", ".join(name for _, name in self._digests)
         if self._digests:
             log.info("tokens are known of: %s", names)

@@ -110,7 +110,7 @@ class Capture:
     def offer(self, parsed: Parsed, answer: Answer) -> None:
         """A request that was answered; what is given must not change afterwards."""
         rows = parsed.rows
-        values = rows * len(parsed.columns)
+        values = rows * parsed.width
         if self._values and self._values + values > BUFFERED_VALUES:
             self._metrics.capture_dropped_rows += rows
             return
@@ -128,7 +128,7 @@ class Capture:
         left, values = SLICE_ROWS, SLICE_VALUES
         while self._buffer and left > 0 and values > 0:
             parsed = self._buffer[0][0]
-            width, begin = len(parsed.columns), self._made
+            width, begin = parsed.width, self._made
             work = width + DIGEST_VALUES * len(self._pseudonyms.columns)
             end = min(parsed.rows, begin + min(left, max(1, values // max(1, work))))
             lines += self._chosen(self._buffer[0], begin, end)
@@ -178,8 +178,8 @@ class Capture:
         if self._bytes >= BUFFERED_BYTES:
             self._metrics.capture_dropped_rows += len(chosen)
             return []
-        inputs = _rows(parsed.columns, begin, end, chosen)
-        if self._is_touched or len(parsed.columns) > len(self._inputs):
+        inputs = _rows(parsed.part(begin, end), [row - begin for row in chosen])
+        if self._is_touched or parsed.width > len(self._inputs):
             for values in inputs:
                 self._touch(values)
         id, when, labels, scores, classes = parsed.id, self._clock.text(moment), answer.labels, answer.scores, answer.classes
@@ -240,17 +240,14 @@ class _Clock:
         return f"{self._text}.{int((moment - second) * 1000):03d}Z"
 
 
-def _rows(columns: Mapping[str, Any], begin: int, end: int, chosen: Sequence[int]) -> list[dict[str, Any]]:
-    """Some rows of columns; `chosen` are among those from begin to end."""
+def _rows(columns: Mapping[str, Any], chosen: Sequence[int]) -> list[dict[str, Any]]:
+    """The chosen rows of columns."""
     if len(chosen) == 1:
         (row,) = chosen
         return [{name: values[row] if type(values) is list else values.item(row) for name, values in columns.items()}]
-    parts = [values[begin:end] if type(values) is list else values[begin:end].tolist() for values in columns.values()]
-    names, table = list(columns), zip(*parts, strict=True)
-    if len(chosen) == end - begin:
-        return [dict(zip(names, row, strict=True)) for row in table]
-    wanted = set(chosen)
-    return [dict(zip(names, row, strict=True)) for number, row in enumerate(table, begin) if number in wanted]
+    names, parts = list(columns), [values if type(values) is list else values.tolist() for values in columns.values()]
+    table = list(zip(*parts, strict=True))
+    return [dict(zip(names, table[row], strict=True)) for row in chosen]
 
 
 def _encoded(line: _Line) -> bytes:

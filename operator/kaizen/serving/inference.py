@@ -17,7 +17,7 @@ import numpy as np
 
 from kaizen.serving.answers import Explained, monitored
 from kaizen.serving.capture import Capture
-from kaizen.serving.engine.base import Answer, Column
+from kaizen.serving.engine.base import Answer, Column, Prepared, as_columns, some_rows
 from kaizen.serving.metrics import Metrics
 from kaizen.serving.model import Model
 from kaizen.serving.observation import Observer
@@ -71,7 +71,7 @@ class Inference:
         awaited one raises: Refused, the client's mistake; Overloaded, a RequestError with status 503.
         """
         began = perf_counter()
-        columns = parsed.prepared
+        columns: Prepared | None = parsed.prepared
         if columns is None:
             columns = self._engine.columns(parsed.columns)
         rows = parsed.rows
@@ -79,22 +79,25 @@ class Inference:
             answer = self._engine.predict(columns, rows)
             if parsed.explain:
                 answer = Explained(answer, self._engine.explain(columns, rows))
-            self._answered(parsed, answer, began)
+            self._answered(parsed, columns, answer, began)
             return answer
         return self._in_line(parsed, columns, began)
 
-    def _answered(self, parsed: Parsed, answer: Answer, began: float) -> None:
+    def _answered(self, parsed: Parsed, columns: Prepared, answer: Answer, began: float) -> None:
         if self._observer is not None:
-            self._observer.offer(parsed.columns, monitored(answer), parsed.rows)
+            self._observer.offer(columns, monitored(answer), parsed.rows)
         if self._capture is not None:
             self._capture.offer(parsed, answer)
         self._metrics.predicted(parsed.rows, perf_counter() - began)
 
-    def _in_line(self, parsed: Parsed, columns: list[Column], began: float) -> "asyncio.Future[Answer]":
+    def _in_line(self, parsed: Parsed, columns: Prepared, began: float) -> "asyncio.Future[Answer]":
         if self.waiting >= self._waiting:
             raise Overloaded(f"{self.waiting} requests are waiting for an answer already; try again in a second")
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        kinds = tuple(_kinds(columns[i]) for i in self._strict) if self._joins else ()
+        kinds: tuple[Any, ...] = ()
+        if self._joins:
+            columns = as_columns(columns)
+            kinds = tuple(_kinds(columns[i]) for i in self._strict)
         self._line.append(_Job(parsed, columns, kinds, future, began))
         self._turn_soon()
         return future
@@ -141,7 +144,7 @@ class Inference:
         rows = sum(part.rows for part in parts)
         columns = parts[0].columns
         if len(parts) > 1:
-            columns = [_joined(column) for column in zip(*(part.columns for part in parts), strict=True)]
+            columns = [_joined(column) for column in zip(*(as_columns(part.columns) for part in parts), strict=True)]
         answer = self._engine.predict(columns, rows)
         if parts[0].job.parsed.explain:
             answer = Explained(answer, self._engine.explain(columns, rows))
@@ -154,7 +157,7 @@ class Inference:
                 self._line.append(job)  # behind all who came meanwhile
             else:
                 whole = job.whole()
-                self._answered(job.parsed, whole, job.began)
+                self._answered(job.parsed, job.columns, whole, job.began)
                 job.future.set_result(whole)
 
 
@@ -164,7 +167,7 @@ class _Job:
     __slots__ = ("_answers", "began", "columns", "future", "kinds", "left", "parsed")
 
     def __init__(
-        self, parsed: Parsed, columns: list[Column], kinds: tuple[Any, ...], future: "asyncio.Future[Answer]", began: float
+        self, parsed: Parsed, columns: Prepared, kinds: tuple[Any, ...], future: "asyncio.Future[Answer]", began: float
     ) -> None:
         self.parsed, self.columns, self.kinds, self.future, self.began = parsed, columns, kinds, future, began
         self.left = parsed.rows
@@ -200,7 +203,7 @@ class _Part:
     def __init__(self, job: _Job, rows: int) -> None:
         self.job, self.rows = job, rows
         first = job.parsed.rows - job.left
-        self.columns = job.columns if rows == job.parsed.rows else [column[first : first + rows] for column in job.columns]
+        self.columns = some_rows(job.columns, first, first + rows)
 
 
 def _kinds(column: Column) -> Any:

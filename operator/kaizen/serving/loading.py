@@ -61,7 +61,8 @@ def load(settings: Settings) -> Loaded:
     model = _model(settings, bucket)
     cells = None
     if model.reference is not None and (write is not None or settings.admin_port is not None):
-        cells = Cells(model.reference, settings.service, model.version or 0, settings.window_seconds)
+        inputs = [one.name for one in model.engine.inputs]
+        cells = Cells(model.reference, settings.service, model.version or 0, settings.window_seconds, inputs)
     # What is loaded stays: no collection looks at it again, and no worker copies it by looking.
     gc.collect()
     gc.freeze()

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import msgspec
 
 from kaizen.serving import binary
+from kaizen.serving.engine.base import Prepared, as_columns, some_rows
 from kaizen.serving.problems import UNREADABLE, RequestError, shortened, unreadable
 from kaizen.serving.quick import Quick
 from kaizen.serving.readers import NUMBERS, Column, Reader, TableReader, Tensor, Values, read_any, rows_of
@@ -31,19 +32,38 @@ class Parsed(msgspec.Struct, frozen=True):  # made in a fifth of a dataclass's t
 
     id: str
     rows: int
-    columns: Mapping[str, Values]
-    """Every column of the model by name: float or int, str, bool; None (in an array: NaN) where missing.
-
-    Behind them what was sent beside the model's columns, as it came, where that is kept (Schema.keep_all).
-    """
+    given: Mapping[str, Values] | Prepared
+    """What `columns` are made of: by name, or in the order of `names`."""
     outputs: frozenset[str] | None = None
     """Those asked for; None: all."""
     explain: bool = False
     """Whether to say what each input contributed."""
     binary: frozenset[str] = frozenset()
     """Outputs whose values follow the JSON as bytes."""
-    prepared: list[Any] | None = None
-    """The columns as Engine.columns would give them, where they are known to be so."""
+    prepared: Prepared | None = None
+    """What Engine.columns would make of them, where that is known."""
+    names: tuple[str, ...] = ()
+    """Of all that is given, where it has none itself."""
+
+    @property
+    def width(self) -> int:
+        """How many columns there are."""
+        return len(self.names) or len(self.given)
+
+    @property
+    def columns(self) -> Mapping[str, Values]:
+        """Every column of the model by name: float or int, str, bool; None (in an array: NaN) where missing.
+
+        Behind them what was sent beside the model's columns, as it came, where that is kept (Schema.keep_all).
+        """
+        return self.part(0, self.rows)
+
+    def part(self, first: int, last: int) -> Mapping[str, Values]:
+        """The same of some rows."""
+        given = self.given
+        if isinstance(given, Mapping):
+            return given if last - first == self.rows else {name: values[first:last] for name, values in given.items()}
+        return dict(zip(self.names, as_columns(some_rows(given, first, last)), strict=True))
 
 
 class _TensorParameters(msgspec.Struct):
@@ -126,12 +146,11 @@ class Schema:
         Raises RequestError and nothing else.
         """
         if json_bytes is None and (found := self._quick.read(body)) is not None:
-            request, rows, columns, prepared = found
-            named = dict(zip(self._column_names, columns, strict=True))
+            request, rows, given, prepared = found
             id = self.new_id() if request.id is None else request.id
             if request.outputs is None and request.parameters is None:
-                return Parsed(id, rows, named, prepared=prepared)
-            return Parsed(id, rows, named, *self._asked(request), prepared)
+                return Parsed(id, rows, given, prepared=prepared, names=self._column_names)
+            return Parsed(id, rows, given, *self._asked(request), prepared, self._column_names)
         document, tail = binary.split(body, json_bytes)
         try:
             request = _request.decode(document)

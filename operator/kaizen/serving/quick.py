@@ -5,10 +5,14 @@ of doubles.  What does not fit exactly is left to the general way, which also kn
 """
 
 from collections.abc import Callable, Sequence
+from itertools import chain
+from struct import pack
 from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
+import numpy as np
 
+from kaizen.serving.engine.base import Matrix, Prepared, Row
 from kaizen.serving.readers import NUMBERS, Column
 
 __all__ = ["Quick"]
@@ -36,9 +40,10 @@ class Found(NamedTuple):
     request: Any
     """With id, parameters and outputs."""
     rows: int
-    columns: list[list[Any]]
-    prepared: list[list[Any]]
-    """The columns as the engine takes them: NaN for a missing number."""
+    given: Prepared
+    """The model's inputs, with None for a missing value."""
+    prepared: Prepared
+    """As the engine takes them: NaN for a missing number."""
 
 
 class Quick:
@@ -77,14 +82,15 @@ class Quick:
 
     def _read_row(self, body: bytes) -> Found | None:
         request = self._row.decode(body)
-        columns = [tensor.data for tensor in request.inputs]
-        return Found(request, 1, columns, self._prepared(columns) if self._nullable else columns)
+        row: Row = tuple([tensor.data[0] for tensor in request.inputs])
+        return Found(request, 1, row, self._prepared_row(row) if None in row else row)
 
     def _read_rows(self, body: bytes) -> Found | None:
+        """More than one: one row has a quicker way."""
         request = self._rows.decode(body)
         columns = [tensor.data for tensor in request.inputs]
         rows = len(columns[0])
-        if not rows or any(tensor.shape[0] != rows or len(tensor.data) != rows for tensor in request.inputs):
+        if rows < 2 or any(tensor.shape[0] != rows or len(tensor.data) != rows for tensor in request.inputs):
             return None
         return Found(request, rows, columns, self._prepared(columns))
 
@@ -94,8 +100,8 @@ class Quick:
         rows, data = table.shape[0], table.data
         if not rows or len(data) != rows * width or (width > 1 and table.name in self._names):
             return None
-        columns = [[value] for value in data] if rows == 1 else [data[place::width] for place in range(width)]
-        return Found(request, rows, columns, columns)
+        given = tuple(data) if rows == 1 else _matrix(data, rows)
+        return Found(request, rows, given, given)
 
     def _read_nested(self, body: bytes) -> Found | None:
         request = self._nested.decode(body)
@@ -103,10 +109,17 @@ class Quick:
         rows, data = table.shape[0], table.data
         if not rows or len(data) != rows or (width > 1 and table.name in self._names) or set(map(len, data)) != {width}:
             return None
-        columns = [list(column) for column in zip(*data, strict=True)]
-        return Found(request, rows, columns, columns)
+        given = tuple(data[0]) if rows == 1 else _matrix(list(chain.from_iterable(data)), rows)
+        return Found(request, rows, given, given)
 
-    def _prepared(self, columns: list[list[Any]]) -> list[list[Any]]:
+    def _prepared_row(self, row: Row) -> Row:
+        values = list(row)
+        for i in self._nullable:
+            if values[i] is None:
+                values[i] = _NAN
+        return tuple(values)
+
+    def _prepared(self, columns: list[Any]) -> list[Any]:
         prepared = columns
         for i in self._nullable:
             if None in columns[i]:
@@ -118,6 +131,11 @@ class Quick:
     def _decoder(self, tensors: list[type[msgspec.Struct]]) -> "msgspec.json.Decoder[Any]":
         inputs: tuple[str, Any] = ("inputs", tuple[tuple(tensors)])  # type: ignore[misc]
         return msgspec.json.Decoder(msgspec.defstruct("Request", [inputs, *self._fields]))
+
+
+def _matrix(data: list[float], rows: int) -> Matrix:
+    """Row by row; NumPy itself takes eight times as long for a list."""
+    return np.frombuffer(pack(f"{len(data)}d", *data)).reshape(rows, -1)
 
 
 def _named(column: Column, rows: Any, length: int | None) -> type[msgspec.Struct]:

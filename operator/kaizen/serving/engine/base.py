@@ -26,10 +26,15 @@ __all__ = [
     "Input",
     "Label",
     "Matrix",
+    "Prepared",
     "Refused",
+    "Row",
     "Task",
     "Value",
+    "as_columns",
+    "as_rows",
     "prepare",
+    "some_rows",
 ]
 
 FORMAT = 2
@@ -48,6 +53,13 @@ Label = str | int | float | bool
 Matrix = NDArray[np.float64]
 Column = list[Any] | NDArray[Any]
 """One prepared input: a list of values, or an array as a binary tensor brings it."""
+Row = tuple[Any, ...]
+"""The only value of each prepared input."""
+Prepared = list[Column] | Matrix | Row
+"""Prepared rows, as they came: columns; a matrix (rows, inputs) where all are numbers; or, of one row, its values.
+
+Most requests are one row, and making a list of each of its values, for others to take it out again, costs as much as to answer.
+"""
 
 
 class Refused(ValueError):
@@ -138,10 +150,10 @@ class Engine(Protocol):
         Raises Refused: an input is absent, a value is of another type, or missing where the pipeline takes none.
         """
 
-    def predict(self, columns: list[Column], rows: int) -> Answer:
+    def predict(self, columns: Prepared, rows: int) -> Answer:
         """Answers for `rows` prepared rows.  Raises Refused where scikit-learn would raise."""
 
-    def explain(self, columns: list[Column], rows: int) -> Attributions:
+    def explain(self, columns: Prepared, rows: int) -> Attributions:
         """What each input added to the scores.  Raises Refused: where `predict` does, or this model has no explanations."""
 
 
@@ -183,6 +195,30 @@ def prepare(inputs: Sequence[Input], data: Mapping[str, Sequence[Any] | NDArray[
         else:
             prepared.append(_list(wanted, values))
     return prepared
+
+
+def as_columns(prepared: Prepared) -> list[Column]:
+    """Prepared rows column by column."""
+    if isinstance(prepared, list):
+        return prepared
+    return [[value] for value in prepared] if isinstance(prepared, tuple) else prepared.T.tolist()
+
+
+def as_rows(prepared: Prepared) -> Sequence[Sequence[Any]]:
+    """Prepared rows row by row."""
+    if isinstance(prepared, tuple):
+        return [prepared]
+    if not isinstance(prepared, list):
+        return prepared.tolist()  # type: ignore[no-any-return]
+    lists = [column if isinstance(column, list) else column.tolist() for column in prepared]
+    return list(zip(*lists, strict=True))
+
+
+def some_rows(prepared: Prepared, first: int, last: int) -> Prepared:
+    """Those from the first until before the last; of one row that row."""
+    if isinstance(prepared, tuple):
+        return prepared
+    return [column[first:last] for column in prepared] if isinstance(prepared, list) else prepared[first:last]
 
 
 def _value(wanted: Input, value: Value, row: int | None) -> Value:

@@ -13,7 +13,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from kaizen.serving.engine.base import GRAPH_FILE, Answer, Column, EngineError, Input, Matrix, Refused
+from kaizen.serving.engine.base import GRAPH_FILE, Answer, Column, EngineError, Input, Matrix, Prepared, Refused, as_columns
 from kaizen.serving.engine.runtime import Header
 from kaizen.serving.protobuf import Messages
 
@@ -117,11 +117,11 @@ class Onnx(Header):
             raise EngineError(f"{GRAPH_FILE} cannot be loaded: {error}") from error
         self._graph = Graph(loaded, self.inputs, document["graph"], self.classes)
 
-    def predict(self, columns: Sequence[Column], rows: int) -> Answer:
+    def predict(self, columns: Prepared, rows: int) -> Answer:
         """See Engine.predict."""
         if rows == 0:
             return Answer([], None if self.classes is None else [], len(self.classes or ()))
-        labels, scores = self._graph.answer(columns, rows, labelled=self.threshold is None)
+        labels, scores = self._graph.answer(as_columns(columns), rows, labelled=self.threshold is None)
         if scores is None:
             return Answer(labels, None, 0)
         classes = self.classes or ()

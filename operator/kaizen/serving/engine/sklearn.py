@@ -3,13 +3,13 @@
 The model is read from skops, which builds only the types that are trusted below: no pickle is loaded.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import skops.io
 
-from kaizen.serving.engine.base import MODEL_FILE, Answer, Column, EngineError
+from kaizen.serving.engine.base import MODEL_FILE, Answer, EngineError, Prepared, as_columns
 from kaizen.serving.engine.chain import call
 from kaizen.serving.engine.runtime import Header
 
@@ -46,10 +46,10 @@ class Fallback(Header):
             pipeline = skops.io.load(path, trusted=trusted(path))
         self._call = call(pipeline, self.inputs, document["frame"], self.threshold, document.get("call", "whole"))
 
-    def predict(self, columns: Sequence[Column], rows: int) -> Answer:
+    def predict(self, columns: Prepared, rows: int) -> Answer:
         """See Engine.predict."""
         if rows == 0:
             return Answer([], None if self.classes is None else [], len(self.classes or ()))
-        labels, probabilities = self._call(columns, rows)
+        labels, probabilities = self._call(as_columns(columns), rows)
         scores = None if probabilities is None else probabilities.ravel().tolist()
         return Answer(labels.tolist(), scores, len(self.classes or ()))
