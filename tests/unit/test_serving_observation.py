@@ -122,10 +122,10 @@ def test_a_turn_of_many_clients_is_caught_up_with() -> None:
 
 
 def test_slices_of_wide_models_are_not_too_small() -> None:
-    names = [f"x{number}" for number in range(SLICE_VALUES)]
+    names = [f"x{number}" for number in range(SLICE_VALUES // LEAST_ROWS)]
     wide = reference.build(dict.fromkeys(names, HOURS), dict.fromkeys(names, "Numeric"), None, HOURS / 24, None)
     made = Observer(Cells(wide, "s", 1, 300), Metrics(), Outbox("window", None), source="x", now=0.0)
-    made.offer([[1.0] * (LEAST_ROWS + 1)] * SLICE_VALUES, [0.5] * (LEAST_ROWS + 1), LEAST_ROWS + 1)
+    made.offer([[1.0] * (LEAST_ROWS + 1)] * len(names), [0.5] * (LEAST_ROWS + 1), LEAST_ROWS + 1)
     made.count()
     assert made.report()["buffered"] == 1
 
