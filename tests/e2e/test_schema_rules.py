@@ -93,6 +93,7 @@ SERVICE = inference_service(
     pod=POD,
     authentication={"secretName": "api-keys"},
     tls={"secretName": "certificate"},
+    capture={"sampleShare": 0.5, "retentionSeconds": 86400, "exclude": ["tail"], "hash": ["flight"]},
     endpoint={
         "grpc": True, "corsOrigins": ["https://app.example.com", "http://[::1]:8000"], "bodyBytesAtMost": 1024,
         "connectionsAtMost": 1, "waitingAtMost": 1,
