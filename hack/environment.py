@@ -1,9 +1,11 @@
 """The development environment: `.venv`, and the pinned requirements of it and of every image."""
 
 import venv
+from collections.abc import Iterable
+from pathlib import Path
 
 from hack.paths import CACHE, REPOSITORY
-from hack.steps import Step, Stop, step
+from hack.steps import Step, Stop, discard, step
 
 VENV = REPOSITORY / ".venv"
 WALKER = REPOSITORY / "operator" / "kaizen" / "serving" / "engine" / "walk.c"
@@ -28,46 +30,66 @@ and of Treelite the compiled engine loads the native library alone, which needs 
 
 def install() -> None:
     """Make `.venv` hold exactly what requirements/dev.txt pins."""
-    python = VENV / "bin" / "python"
     with step("Install the development tools") as current:
-        if not python.exists():
-            try:
-                venv.create(VENV, with_pip=True, clear=True)
-            except Exception as problem:
-                raise Stop(f"{VENV} cannot be made ({problem}); on Debian run `apt-get install python3-venv`.") from problem
-        pip = (python, "-m", "pip", "--disable-pip-version-check")
-        current.run(*pip, "install", "--quiet", "--require-hashes", "-r", REPOSITORY / "requirements" / "dev.txt")
+        fill(VENV, REPOSITORY / "requirements" / "dev.txt", current, dependencies=True)
         _compile(current)
+
+
+def installed(home: Path, requirements: Path, title: str) -> Path:
+    """The Python of an environment of its own, made below the cache when it is not there yet; those it replaces are deleted.
+
+    `home` is <name>-<digest of the requirements>.  Not the dependencies of what is named: some are left out.  Raises Stop.
+    """
+    complete = home / ".installed"
+    if not complete.exists():
+        with step(title) as current:
+            for older in home.parent.glob(f"{home.name.rpartition('-')[0]}-*"):
+                discard(older)
+            fill(home, requirements, current, dependencies=False)
+            complete.touch()
+    return home / "bin" / "python"
+
+
+def fill(home: Path, requirements: Path, current: Step, *, dependencies: bool) -> None:
+    """Make a virtual environment, or go on with it, and install what is pinned."""
+    python = home / "bin" / "python"
+    if not python.exists():
+        try:
+            venv.create(home, with_pip=True, clear=True)
+        except Exception as problem:
+            raise Stop(f"{home} cannot be made ({problem}); on Debian run `apt-get install python3-venv`.") from problem
+    options = () if dependencies else ("--no-deps",)
+    pip = (python, "-m", "pip", "--disable-pip-version-check")
+    current.run(*pip, "install", "--quiet", "--require-hashes", *options, "-r", requirements)
 
 
 def _compile(current: Step) -> None:
     """The library that walks trees, as images/shared/compile.sh makes it."""
     library, compiler = VENV / "lib" / "libkaizenwalk.so", (VENV / "bin" / "python", "-m", "ziglang", "cc")
     current.run(
-        *compiler,
-        "-O3",
-        "-mcpu=baseline",
-        "-ffp-contract=off",
-        "-shared",
-        "-fPIC",
-        "-o",
-        library,
-        WALKER,
+        *compiler, "-O3", "-mcpu=baseline", "-ffp-contract=off", "-shared", "-fPIC", "-o", library, WALKER,
         env={"ZIG_GLOBAL_CACHE_DIR": str(CACHE / "zig")},
-    )
+    )  # fmt: skip
 
 
 def lock() -> None:
-    """Pin the newest allowed versions of all requirements, with the hashes of their files and without any host."""
+    """Pin the requirements of `.venv` and of every image."""
     with step("Pin the requirements") as current:
         first: str | None = None
         for extra, target in _LOCKS.items():
             options = ["--constraint", first] if first else []
-            options += [word for package in _LEFT_OUT.get(extra, ()) for word in ("--no-emit-package", package)]
-            current.run(
-                VENV / "bin" / "uv", "pip", "compile", "--quiet", "--universal", "--python-version", "3.11", "--upgrade",
-                "--generate-hashes", "--no-annotate", "--no-emit-index-url", "--no-emit-find-links",
-                "--custom-compile-command", "make lock", *options, "--extra", extra, "--output-file", target,
-                "pyproject.toml", cwd=REPOSITORY,
-            )  # fmt: skip
+            pin(current, target, "pyproject.toml", "--extra", extra, *options, left_out=_LEFT_OUT.get(extra, ()))
             first = first or target
+
+
+def pin(
+    current: Step, target: str | Path, source: str, *options: str, left_out: Iterable[str] = (), stdin: str | None = None
+) -> None:
+    """Pin the newest allowed versions of what a source (`-`: stdin) names, with the hashes of their files and without any host."""
+    without = [word for package in left_out for word in ("--no-emit-package", package)]
+    current.run(
+        VENV / "bin" / "uv", "pip", "compile", "--quiet", "--universal", "--python-version", "3.11", "--upgrade",
+        "--generate-hashes", "--no-annotate", "--no-emit-index-url", "--no-emit-find-links",
+        "--custom-compile-command", "make lock", *options, *without, "--output-file", target, source,
+        cwd=REPOSITORY, stdin=stdin,
+    )  # fmt: skip

@@ -5,12 +5,11 @@ All of it lies below Kaizen's cache.  The packages are unpacked there, not insta
 
 import os
 import re
-import venv
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from hack.environment import VENV
+from hack.environment import installed, pin
 from hack.paths import CACHE, REPOSITORY
 from hack.steps import Step, Stop, digest, discard, quietly, step
 
@@ -40,20 +39,7 @@ class Tools:
 def install_peer(name: str) -> Path:
     """The Python of a peer, installed first when it has to be.  Raises Stop."""
     requirements = REQUIREMENTS / f"{name}.txt"
-    home = BENCH / f"{name}-{digest(requirements)}"
-    python = home / "bin" / "python"
-    if not (home / ".installed").exists():
-        with step(f"Install {name} for the benchmark") as current:
-            for older in BENCH.glob(f"{name}-*"):
-                discard(older)
-            try:
-                venv.create(home, with_pip=True, clear=True)
-            except Exception as problem:
-                raise Stop(f"{home} cannot be made ({problem}); on Debian run `apt-get install python3-venv`.") from problem
-            pip = (python, "-m", "pip", "--disable-pip-version-check")
-            current.run(*pip, "install", "--quiet", "--require-hashes", "--no-deps", "-r", requirements)
-            (home / ".installed").touch()
-    return python
+    return installed(BENCH / f"{name}-{digest(requirements)}", requirements, f"Install {name} for the benchmark")
 
 
 def install_tools() -> Tools:
@@ -83,14 +69,9 @@ def _unpack(current: Step, home: Path) -> None:
 
 
 def lock() -> None:
-    """Pin the peers and what they need, with hashes and without any host."""
+    """Pin the peers and what they need."""
     ours = (REPOSITORY / "requirements" / "dev.txt").read_text()
     same = [f"{name}=={found[1]}" for name in SAME if (found := re.search(rf"^{name}==([^ ;]+)", ours, re.MULTILINE))]
     with step("Pin the benchmark's peers") as current:
         for name, wanted in PEERS.items():
-            current.run(
-                VENV / "bin" / "uv", "pip", "compile", "--quiet", "--universal", "--python-version", "3.11", "--upgrade",
-                "--generate-hashes", "--no-annotate", "--no-emit-index-url", "--no-emit-find-links",
-                "--custom-compile-command", "make lock", "--output-file", REQUIREMENTS / f"{name}.txt", "-",
-                cwd=REPOSITORY, stdin="\n".join([*wanted, *same]) + "\n",
-            )  # fmt: skip
+            pin(current, REQUIREMENTS / f"{name}.txt", "-", stdin="\n".join([*wanted, *same]) + "\n")
