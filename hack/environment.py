@@ -85,7 +85,7 @@ def lock() -> None:
 def pin(
     current: Step, target: str | Path, source: str, *options: str, left_out: Iterable[str] = (), stdin: str | None = None
 ) -> None:
-    """Pin the newest allowed versions of what a source (`-`: stdin) names, with the hashes of their files and without any host."""
+    """Pin the newest allowed versions of what a source (`-`: stdin) names: with the hashes of their files, without any host."""
     without = [word for package in left_out for word in ("--no-emit-package", package)]
     current.run(
         VENV / "bin" / "uv", "pip", "compile", "--quiet", "--universal", "--python-version", "3.11", "--upgrade",

@@ -21,7 +21,7 @@ from kaizen.api.training_data import Captures, DataSource
 from kaizen.control.retention import Retention
 from kaizen.registry import errors, layout
 from kaizen.registry.store import Bucket
-from kaizen.serving.pseudonyms import Pseudonyms
+from kaizen.serving.watching.pseudonyms import Pseudonyms
 from kaizen.training.access import Access
 from kaizen.training.data.captures import captured
 from tests.e2e.local_s3 import OPERATOR, TENANT, LocalS3, running_s3  # noqa: F401 -- the fixture local_s3

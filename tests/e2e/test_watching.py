@@ -24,9 +24,9 @@ from kaizen.monitoring.verdict import judge
 from kaizen.monitoring.windows import Window, merge
 from kaizen.registry.embedded import ensure_bucket
 from kaizen.registry.store import Bucket, BucketError
-from kaizen.serving.metrics import Metrics
-from kaizen.serving.observation import Cells, Observer
-from kaizen.serving.outbox import Outbox
+from kaizen.serving.watching.metrics import Metrics
+from kaizen.serving.watching.observation import Cells, Observer
+from kaizen.serving.watching.outbox import Outbox
 from tests.e2e.local_s3 import OPERATOR, LocalS3, running_s3  # noqa: F401 -- the fixture local_s3
 from tests.support.s3proxy import Entry, Fault, Rule, S3Proxy
 

@@ -20,8 +20,8 @@ from time import monotonic
 
 import msgspec
 
-from kaizen.serving.connection import Connection
-from kaizen.serving.messages import Request, Response
+from kaizen.serving.transport.connection import Connection
+from kaizen.serving.transport.messages import Request, Response
 from tests.soak.corpus import Input, Mutator
 from tests.soak.problems import Problem
 from tests.soak.targets import Right, Target, numbers_model, target

@@ -17,12 +17,12 @@ from sklearn.preprocessing import StandardScaler
 
 from kaizen.serving.engine import compile as engine_compile
 from kaizen.serving.engine.base import Answer, Attributions, Engine, Prepared
-from kaizen.serving.http import Host
-from kaizen.serving.loading import load
-from kaizen.serving.metrics import Metrics
-from kaizen.serving.process import ENDING
-from kaizen.serving.server import Server
+from kaizen.serving.processes.loading import load
+from kaizen.serving.processes.process import ENDING
+from kaizen.serving.processes.server import Server
 from kaizen.serving.settings import Capturing, Settings
+from kaizen.serving.transport.http import Host
+from kaizen.serving.watching.metrics import Metrics
 from tests.soak.corpus import Sent, corpus
 from tests.support import models
 from tests.support.serving import connect

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 PROGRAM = """
 import json, sys
 from pathlib import Path
-from kaizen.serving.server import serve
+from kaizen.serving.processes.server import serve
 from kaizen.serving.settings import Settings
 {before}
 options = json.loads(sys.argv[1])

@@ -7,7 +7,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from kaizen.serving.engine.base import Answer, Attributions, Column, Input, Label, Prepared, Refused, Task, as_columns, prepare
-from kaizen.serving.http import Connection, Host
+from kaizen.serving.transport.http import Connection, Host
 
 __all__ = ["INPUTS", "FakeEngine", "FakeTransport", "answers", "connect"]
 

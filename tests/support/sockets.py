@@ -16,9 +16,9 @@ from types import TracebackType
 
 import uvloop
 
-from kaizen.serving.http import Host
-from kaizen.serving.messages import Request, Response
 from kaizen.serving.settings import Limits
+from kaizen.serving.transport.http import Host
+from kaizen.serving.transport.messages import Request, Response
 
 __all__ = [
     "Crowd",

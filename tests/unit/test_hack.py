@@ -276,9 +276,10 @@ def test_chart_has_a_value_for_every_image() -> None:
     assert values.keys() - {"pullPolicy", "pullSecrets"} == IMAGES.keys()
 
 
+SERVER = "kaizen.__main__, kaizen.serving.processes.workers, kaizen.registry.downloads"
 IMPORTS = {
-    "server": "kaizen.__main__, kaizen.serving.workers, kaizen.registry.downloads",
-    "serverSklearn": "kaizen.__main__, kaizen.serving.workers, kaizen.registry.downloads, kaizen.serving.engine.sklearn",
+    "server": SERVER,
+    "serverSklearn": SERVER + ", kaizen.serving.engine.sklearn",
     "trainer": "kaizen.training.pod, kaizen.training.job, kaizen.training.package, kaizen.registry.versions",
     "operator": "kaizen.__main__, kaizen.handlers, kaizen.monitoring.verdict",
 }

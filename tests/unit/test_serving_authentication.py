@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from kaizen.serving.authentication import Authentication, Tokens
-from kaizen.serving.cors import Cors
-from kaizen.serving.messages import Request, Response
+from kaizen.serving.transport.authentication import Authentication, Tokens
+from kaizen.serving.transport.cors import Cors
+from kaizen.serving.transport.messages import Request, Response
 from tests.support.certificates import mount
 
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kaizen.serving.binary import DATATYPES, decoded, encoded, strings
+from kaizen.serving.bodies.binary import DATATYPES, decoded, encoded, strings
+from kaizen.serving.bodies.protocol import Parsed, Schema, Tensor
 from kaizen.serving.engine.base import Input, prepare
 from kaizen.serving.problems import RequestError
-from kaizen.serving.protocol import Parsed, Schema, Tensor
 from tests.support.serving import INPUTS, FakeEngine
 
 SCHEMA = Schema(INPUTS, ("flight",), ("predict", "predict_proba", "id"))

@@ -14,17 +14,17 @@ import pytest
 
 from kaizen.api.training_data import CAPTURED_COLUMNS, Captures, DataSource
 from kaizen.registry import layout
-from kaizen.serving import capture as module
-from kaizen.serving.answers import Renderer
-from kaizen.serving.capture import RESERVED, SLICE_ROWS, Capture
-from kaizen.serving.delivery import WAITING_CAPTURES, Delivery
+from kaizen.serving.bodies.answers import Renderer
+from kaizen.serving.bodies.protocol import Parsed, Schema, Tensor
 from kaizen.serving.engine.base import Answer
-from kaizen.serving.feedback import Feedback
 from kaizen.serving.inference import Inference
-from kaizen.serving.metrics import Metrics
 from kaizen.serving.model import Model
-from kaizen.serving.protocol import Parsed, Schema, Tensor
-from kaizen.serving.pseudonyms import Pseudonyms
+from kaizen.serving.watching import capture as module
+from kaizen.serving.watching.capture import RESERVED, SLICE_ROWS, Capture
+from kaizen.serving.watching.delivery import WAITING_CAPTURES, Delivery
+from kaizen.serving.watching.feedback import Feedback
+from kaizen.serving.watching.metrics import Metrics
+from kaizen.serving.watching.pseudonyms import Pseudonyms
 from kaizen.training.data.captures import captured
 from tests.support.serving import INPUTS, FakeEngine
 from tests.unit.test_training_captures import Memory
@@ -229,7 +229,7 @@ def test_a_row_that_nobody_could_read_costs_no_other(monkeypatch: pytest.MonkeyP
 
 def test_a_file_is_due_when_it_is_large_or_old(monkeypatch: pytest.MonkeyPatch) -> None:
     made = Captured(seconds=60.0)
-    monkeypatch.setattr("kaizen.serving.capture.time.monotonic", lambda: 1000.0)
+    monkeypatch.setattr("kaizen.serving.watching.capture.time.monotonic", lambda: 1000.0)
     assert not made.delivery.due(1000.0)
     made.rows(1)
     assert not made.delivery.due(1100.0), "a line is made by somebody else"

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kaizen.serving.encodings import accepted, deflated, inflated
 from kaizen.serving.problems import RequestError
+from kaizen.serving.transport.encodings import accepted, deflated, inflated
 
 MOST = 1000
 BOMB = gzip.compress(b"0" * 100_000_000, 9)

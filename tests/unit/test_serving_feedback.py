@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from kaizen.serving.feedback import Feedback
 from kaizen.serving.problems import Overloaded, RequestError
+from kaizen.serving.watching.feedback import Feedback
 
 NOW = 1_795_000_000.25
 TOLD = "2026-11-18T11:06:40.250Z"

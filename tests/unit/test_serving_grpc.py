@@ -19,7 +19,7 @@ from skl2onnx.common.data_types import FloatTensorType, StringTensorType
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 from tritonclient.utils import InferenceServerException
 
-from kaizen.serving.grpc_messages import INFERENCE
+from kaizen.serving.grpc.messages import INFERENCE
 from kaizen.serving.protobuf import describe
 from tests.support import certificates, models
 from tests.support.ports import free_ports

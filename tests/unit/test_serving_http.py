@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kaizen.serving.http import Connection, Host
-from kaizen.serving.messages import Request, Response
 from kaizen.serving.settings import Limits
+from kaizen.serving.transport.http import Connection, Host
+from kaizen.serving.transport.messages import Request, Response
 from tests.support.serving import FakeTransport, answers, connect
 
 LIMITS = Limits(body_bytes=1000, buffered_bytes=1500, header_bytes=500, headers=10, pipelined=4)

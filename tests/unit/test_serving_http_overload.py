@@ -9,12 +9,12 @@ from time import monotonic
 
 import pytest
 
-from kaizen.serving import connection as connections
-from kaizen.serving import http
-from kaizen.serving.http import Host
-from kaizen.serving.messages import Request, Response
-from kaizen.serving.overload import FULL, LATE_SECONDS, PATIENCE_SECONDS, SHED, SPARE, Turns
 from kaizen.serving.settings import Limits
+from kaizen.serving.transport import connection as connections
+from kaizen.serving.transport import http
+from kaizen.serving.transport.http import Host
+from kaizen.serving.transport.messages import Request, Response
+from kaizen.serving.transport.overload import FULL, LATE_SECONDS, PATIENCE_SECONDS, SHED, SPARE, Turns
 from tests.support import sockets
 from tests.support.models import flights, make_model
 from tests.support.rawhttp import ask

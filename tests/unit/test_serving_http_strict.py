@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kaizen.serving.heads import CHUNKED, Head, Heads, RefusedHead, hopeless
-from kaizen.serving.http import Host
-from kaizen.serving.messages import Request, Response
 from kaizen.serving.settings import Limits
+from kaizen.serving.transport.heads import CHUNKED, Head, Heads, RefusedHead, hopeless
+from kaizen.serving.transport.http import Host
+from kaizen.serving.transport.messages import Request, Response
 from tests.support.serving import answers, connect
 from tests.support.sockets import Served, serving, talk
 

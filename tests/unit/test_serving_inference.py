@@ -13,15 +13,15 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
-from kaizen.serving.answers import Explained, Renderer
+from kaizen.serving.bodies.answers import Explained, Renderer
+from kaizen.serving.bodies.protocol import Parsed, Schema
 from kaizen.serving.engine.base import Answer, Attributions, Prepared, Refused, as_columns
 from kaizen.serving.engine.frames import describe
 from kaizen.serving.engine.sklearn import Fallback
 from kaizen.serving.inference import EXPLAINED_AT_ONCE, ROWS_AT_ONCE, Inference
-from kaizen.serving.metrics import Metrics
 from kaizen.serving.model import Model
 from kaizen.serving.problems import Overloaded
-from kaizen.serving.protocol import Parsed, Schema
+from kaizen.serving.watching.metrics import Metrics
 from tests.support.models import COLUMNS, DATATYPES, flights
 from tests.support.serving import INPUTS, FakeEngine
 

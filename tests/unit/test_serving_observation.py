@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from kaizen.monitoring import reference, windows
-from kaizen.serving import observation
-from kaizen.serving.metrics import Metrics
-from kaizen.serving.observation import BUFFERED_ROWS, LEAST_ROWS, SLICE_VALUES, Cells, Observer, source
-from kaizen.serving.outbox import Outbox
+from kaizen.serving.watching import observation
+from kaizen.serving.watching.metrics import Metrics
+from kaizen.serving.watching.observation import BUFFERED_ROWS, LEAST_ROWS, SLICE_VALUES, Cells, Observer, source
+from kaizen.serving.watching.outbox import Outbox
 
 HOURS = np.arange(24, dtype=np.float64)
 CARRIERS = np.array(["AA", "B6"] * 12, dtype=object)

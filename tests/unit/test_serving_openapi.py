@@ -10,7 +10,7 @@ import pytest
 
 from kaizen.serving import openapi, page
 from kaizen.serving.engine.base import Input
-from kaizen.serving.messages import Response
+from kaizen.serving.transport.messages import Response
 from tests.support.serving import FakeEngine
 from tests.unit.test_serving_routes import FEEDBACK, INFER, ask, body, model, routes
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from kaizen.serving.delivery import LABEL_SECONDS, Delivery
-from kaizen.serving.feedback import Feedback
-from kaizen.serving.metrics import Metrics
-from kaizen.serving.outbox import WAITING, Item, Outbox
+from kaizen.serving.watching.delivery import LABEL_SECONDS, Delivery
+from kaizen.serving.watching.feedback import Feedback
+from kaizen.serving.watching.metrics import Metrics
+from kaizen.serving.watching.outbox import WAITING, Item, Outbox
 
 
 class Bucket:

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kaizen.serving.answers import Renderer, datatype_of, monitored
+from kaizen.serving.bodies.answers import Renderer, datatype_of, monitored
+from kaizen.serving.bodies.protocol import Schema
 from kaizen.serving.engine.base import Answer, Input, as_columns, prepare
 from kaizen.serving.problems import RequestError
-from kaizen.serving.protocol import Schema
 from tests.support.serving import INPUTS, FakeEngine
 
 SCHEMA = Schema(INPUTS, ("flight", "time"), ("predict", "predict_proba", "id"))

@@ -10,16 +10,16 @@ from typing import Any
 
 import pytest
 
-from kaizen.serving.answers import Renderer
+from kaizen.serving.bodies.answers import Renderer
+from kaizen.serving.bodies.protocol import Schema
 from kaizen.serving.engine.base import Answer, Attributions, Prepared, Refused, as_columns
-from kaizen.serving.feedback import Feedback
 from kaizen.serving.inference import Inference
-from kaizen.serving.messages import Request, Response
-from kaizen.serving.metrics import Metrics
 from kaizen.serving.model import Model
-from kaizen.serving.observation import Observer
-from kaizen.serving.protocol import Schema
 from kaizen.serving.routes import AdminRoutes, MetricsRoutes, PublicRoutes
+from kaizen.serving.transport.messages import Request, Response
+from kaizen.serving.watching.feedback import Feedback
+from kaizen.serving.watching.metrics import Metrics
+from kaizen.serving.watching.observation import Observer
 from tests.support.serving import INPUTS, FakeEngine
 
 DIGEST = "sha256:" + "ab" * 32

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from kaizen.serving.settings import Limits
-from kaizen.serving.tls import Context
+from kaizen.serving.transport.tls import Context
 from tests.support.certificates import client_context, made, mount
 from tests.support.serving import answers
 from tests.support.sockets import serving, talk

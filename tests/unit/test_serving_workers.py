@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kaizen.serving.board import Board
-from kaizen.serving.channel import follow, speak
-from kaizen.serving.metrics import WORDS, Metrics
-from kaizen.serving.outbox import Item
-from kaizen.serving.sockets import listening
+from kaizen.serving.processes.board import Board
+from kaizen.serving.processes.channel import follow, speak
+from kaizen.serving.transport.sockets import listening
+from kaizen.serving.watching.metrics import WORDS, Metrics
+from kaizen.serving.watching.outbox import Item
 from tests.support.models import MadeModel, flights, make_model
 from tests.support.ports import free_ports
 from tests.support.rawhttp import Client, Load, ask
@@ -108,7 +108,7 @@ def test_a_worker_that_hangs_is_replaced(made: MadeModel, body: bytes) -> None:
 
 def test_workers_that_never_start_end_the_server(made: MadeModel) -> None:
     broken = """
-import kaizen.serving.worker as worker
+import kaizen.serving.processes.worker as worker
 async def begin(*_, **__):
     raise OSError("no")
 worker._Worker.begin = begin
@@ -162,7 +162,9 @@ def test_a_port_of_another_server_is_not_shared(two: ServerProcess, made: MadeMo
 
 
 def test_a_signal_while_loading_ends_all(made: MadeModel) -> None:
-    slow = "import threading, kaizen.serving.workers as workers\nworkers.load = lambda settings: threading.Event().wait()"
+    slow = (
+        "import threading, kaizen.serving.processes.workers as workers\nworkers.load = lambda settings: threading.Event().wait()"
+    )
     with server_process(made.directory, **TWO, before=slow, ready=False) as server:
 
         def status() -> int:

@@ -64,7 +64,7 @@ def _serve(parsed: argparse.Namespace) -> int:
     for library in ("OMP", "OPENBLAS"):
         os.environ.setdefault(f"{library}_NUM_THREADS", "1")  # requests are small, and threads of libraries do not survive a fork
     from kaizen.registry.errors import BucketError
-    from kaizen.serving.server import serve
+    from kaizen.serving.processes.server import serve
     from kaizen.serving.settings import Settings
 
     if parsed.model is None:

@@ -15,14 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from kaizen.serving.answers import Explained, monitored
-from kaizen.serving.capture import Capture
+from kaizen.serving.bodies.answers import Explained, monitored
+from kaizen.serving.bodies.protocol import Parsed
 from kaizen.serving.engine.base import Answer, Column, Prepared, as_columns, some_rows
-from kaizen.serving.metrics import Metrics
 from kaizen.serving.model import Model
-from kaizen.serving.observation import Observer
 from kaizen.serving.problems import Overloaded
-from kaizen.serving.protocol import Parsed
+from kaizen.serving.watching.capture import Capture
+from kaizen.serving.watching.metrics import Metrics
+from kaizen.serving.watching.observation import Observer
 
 __all__ = ["Inference"]
 

@@ -22,11 +22,11 @@ from kaizen.registry.errors import Missing
 from kaizen.registry.lanes import Lanes
 from kaizen.registry.layout import MANIFEST
 from kaizen.registry.manifest import SIGNATURE, File, Manifest
-from kaizen.serving import examples
-from kaizen.serving.answers import Renderer
+from kaizen.serving.bodies import examples
+from kaizen.serving.bodies.answers import Renderer
+from kaizen.serving.bodies.protocol import Schema
 from kaizen.serving.engine import base, runtime
 from kaizen.serving.engine.base import Engine, EngineError
-from kaizen.serving.protocol import Schema
 
 if TYPE_CHECKING:
     from kaizen.registry.store import Bucket

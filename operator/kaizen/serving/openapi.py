@@ -7,9 +7,9 @@ from urllib.parse import quote
 import msgspec
 
 from kaizen import __version__
+from kaizen.serving.bodies.protocol import ATTRIBUTIONS, LONGEST_ID
+from kaizen.serving.bodies.readers import NUMBERS
 from kaizen.serving.engine.base import CLASSIFICATION, Input
-from kaizen.serving.protocol import ATTRIBUTIONS, LONGEST_ID
-from kaizen.serving.readers import NUMBERS
 
 if TYPE_CHECKING:
     from kaizen.serving.model import Model

@@ -10,7 +10,7 @@ from base64 import b64encode
 from functools import cache
 from pathlib import Path
 
-from kaizen.serving.messages import Response
+from kaizen.serving.transport.messages import Response
 
 __all__ = ["response"]
 

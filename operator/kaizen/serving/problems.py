@@ -5,7 +5,7 @@ import re
 
 import msgspec
 
-__all__ = ["UNREADABLE", "Overloaded", "RequestError", "lower", "shortened", "unreadable"]
+__all__ = ["UNREADABLE", "Overloaded", "RequestError", "error", "lower", "shortened", "unreadable"]
 
 UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError)
 """What msgspec raises for bytes of a stranger."""
@@ -30,6 +30,11 @@ class Overloaded(RequestError):
         super().__init__(message, 503)
         self.seconds = seconds
         """For the header Retry-After."""
+
+
+def error(message: str) -> bytes:
+    """The body of every answer that is not a success."""
+    return msgspec.json.encode({"error": message})
 
 
 def shortened(name: str) -> str:

@@ -10,17 +10,17 @@ from urllib.parse import quote, unquote
 
 import msgspec
 
-from kaizen.serving import encodings, openapi, page
-from kaizen.serving.answers import error
+from kaizen.serving import openapi, page
+from kaizen.serving.bodies.protocol import Parsed
 from kaizen.serving.engine.base import Answer, Refused
-from kaizen.serving.feedback import Feedback
 from kaizen.serving.inference import Inference
-from kaizen.serving.messages import Request, Response
-from kaizen.serving.metrics import CONTENT_TYPE, Metrics
 from kaizen.serving.model import Model
-from kaizen.serving.problems import Overloaded, RequestError, shortened
-from kaizen.serving.protocol import Parsed
+from kaizen.serving.problems import Overloaded, RequestError, error, shortened
 from kaizen.serving.settings import Limits
+from kaizen.serving.transport import encodings
+from kaizen.serving.transport.messages import Request, Response
+from kaizen.serving.watching.feedback import Feedback
+from kaizen.serving.watching.metrics import CONTENT_TYPE, Metrics
 
 __all__ = ["AdminRoutes", "MetricsRoutes", "PublicRoutes"]
 

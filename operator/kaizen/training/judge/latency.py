@@ -113,7 +113,7 @@ def _run(connection: socket.socket, asked: Sequence[bytes], count: int, seconds:
 
 def _requests(directory: Path) -> tuple[str, list[bytes]]:
     """The model's name, and each of its examples as a request of one row."""
-    from kaizen.serving import examples
+    from kaizen.serving.bodies import examples
     from kaizen.serving.engine import runtime
 
     document = examples.read(directory)

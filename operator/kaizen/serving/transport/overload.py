@@ -14,7 +14,7 @@ reason to refuse, so lateness counts only as far as this thread was computing.
 
 from typing import Final
 
-from kaizen.serving.answers import error
+from kaizen.serving.problems import error
 
 __all__ = ["FULL", "LATE_SECONDS", "PATIENCE_SECONDS", "RETRY", "SHED", "SPARE", "TOO_MANY", "TOO_MUCH", "Turns"]
 

@@ -14,7 +14,7 @@ import msgspec
 
 from kaizen.serving.engine.base import Label
 from kaizen.serving.problems import UNREADABLE, Overloaded, RequestError, shortened, unreadable
-from kaizen.serving.pseudonyms import Pseudonyms
+from kaizen.serving.watching.pseudonyms import Pseudonyms
 
 __all__ = ["Feedback"]
 

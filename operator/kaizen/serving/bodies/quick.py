@@ -12,8 +12,8 @@ from typing import Annotated, Any, Literal, NamedTuple
 import msgspec
 import numpy as np
 
+from kaizen.serving.bodies.readers import NUMBERS, Column
 from kaizen.serving.engine.base import Matrix, Prepared, Row
-from kaizen.serving.readers import NUMBERS, Column
 
 __all__ = ["Quick"]
 

@@ -6,8 +6,8 @@ bounded: many tiny chunks cost more than they carry.
 
 import re
 
-from kaizen.serving.heads import RefusedHead, field, hopeless, too_long
 from kaizen.serving.settings import Limits
+from kaizen.serving.transport.heads import RefusedHead, field, hopeless, too_long
 
 __all__ = ["Chunks"]
 

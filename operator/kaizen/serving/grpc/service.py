@@ -18,18 +18,18 @@ import msgspec
 import numpy as np
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
-from kaizen.serving import binary
-from kaizen.serving.authentication import Tokens
+from kaizen.serving.bodies import binary
+from kaizen.serving.bodies.protocol import Parsed, Tensor
 from kaizen.serving.engine.base import Answer, Refused
-from kaizen.serving.grpc_messages import HEALTH, INFERENCE, INFERENCE_METHODS
+from kaizen.serving.grpc.messages import HEALTH, INFERENCE, INFERENCE_METHODS
 from kaizen.serving.inference import Inference
-from kaizen.serving.metrics import Metrics
 from kaizen.serving.model import Model
 from kaizen.serving.problems import Overloaded, RequestError, shortened
 from kaizen.serving.protobuf import Messages
-from kaizen.serving.protocol import Parsed, Tensor
 from kaizen.serving.settings import Settings
-from kaizen.serving.tls import CERTIFICATE, KEY
+from kaizen.serving.transport.authentication import Tokens
+from kaizen.serving.transport.tls import CERTIFICATE, KEY
+from kaizen.serving.watching.metrics import Metrics
 
 __all__ = ["GrpcServer"]
 

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Awaitable, Sequence
 from dataclasses import replace
 
-from kaizen.serving.messages import Handler, Request, Response
+from kaizen.serving.transport.messages import Handler, Request, Response
 
 __all__ = ["Cors"]
 

@@ -20,8 +20,8 @@ from kaizen.monitoring.counting import Counting
 from kaizen.monitoring.reference import Reference
 from kaizen.monitoring.windows import Window
 from kaizen.serving.engine.base import Prepared, some_rows
-from kaizen.serving.metrics import Metrics
-from kaizen.serving.outbox import Item, Outbox
+from kaizen.serving.watching.metrics import Metrics
+from kaizen.serving.watching.outbox import Item, Outbox
 
 __all__ = ["Cells", "Observer", "item", "source"]
 

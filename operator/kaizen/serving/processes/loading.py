@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from kaizen.registry.settings import BucketSettings, checked_prefix
 from kaizen.serving.model import Model, Refused, fetch, open_model, remove
-from kaizen.serving.observation import Cells
-from kaizen.serving.outbox import Write
 from kaizen.serving.settings import Settings
+from kaizen.serving.watching.observation import Cells
+from kaizen.serving.watching.outbox import Write
 
 if TYPE_CHECKING:
     from kaizen.registry.store import Bucket

@@ -8,11 +8,11 @@ from typing import Any
 import msgspec
 
 from kaizen import __version__
-from kaizen.serving.binary import encoded
+from kaizen.serving.bodies.binary import encoded
+from kaizen.serving.bodies.protocol import ATTRIBUTIONS, Parsed
 from kaizen.serving.engine.base import CLASSIFICATION, Answer, Attributions, Engine, Label
-from kaizen.serving.protocol import ATTRIBUTIONS, Parsed
 
-__all__ = ["Explained", "Renderer", "error", "monitored"]
+__all__ = ["Explained", "Renderer", "monitored"]
 
 _encode = msgspec.json.Encoder().encode
 
@@ -36,11 +36,6 @@ class Explained(Answer):
         """The answer to all rows with what was said of some after some."""
         values = [value for part in parts for value in part.values]
         return cls(answer, replace(parts[0], values=values))
-
-
-def error(message: str) -> bytes:
-    """The body of every answer that is not a success."""
-    return _encode({"error": message})
 
 
 def monitored(answer: Answer) -> list[Any]:

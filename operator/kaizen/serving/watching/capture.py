@@ -17,10 +17,10 @@ from typing import Any
 
 import msgspec
 
+from kaizen.serving.bodies.protocol import Parsed
 from kaizen.serving.engine.base import Answer
-from kaizen.serving.metrics import Metrics
-from kaizen.serving.protocol import Parsed
-from kaizen.serving.pseudonyms import Pseudonyms
+from kaizen.serving.watching.metrics import Metrics
+from kaizen.serving.watching.pseudonyms import Pseudonyms
 
 __all__ = ["RESERVED", "Capture"]
 

@@ -12,8 +12,8 @@ from typing import cast
 
 import msgspec
 
-from kaizen.serving.delivery import Told
-from kaizen.serving.outbox import Item
+from kaizen.serving.watching.delivery import Told
+from kaizen.serving.watching.outbox import Item
 
 __all__ = ["Voice", "follow", "speak"]
 

@@ -19,27 +19,27 @@ from typing import TYPE_CHECKING, Any
 
 import uvloop
 
-from kaizen.serving import tls
-from kaizen.serving.authentication import Authentication, Tokens
-from kaizen.serving.capture import Capture
-from kaizen.serving.cors import Cors
-from kaizen.serving.delivery import Delivery, Told
-from kaizen.serving.feedback import Feedback
 from kaizen.serving.inference import Inference
-from kaizen.serving.loading import Loaded, load
-from kaizen.serving.messages import Handler
-from kaizen.serving.metrics import Metrics
 from kaizen.serving.model import Model, Refused
-from kaizen.serving.observation import Observer, source
-from kaizen.serving.outbox import Item
-from kaizen.serving.process import Port, Process
-from kaizen.serving.pseudonyms import Pseudonyms
+from kaizen.serving.processes.loading import Loaded, load
+from kaizen.serving.processes.process import Port, Process
 from kaizen.serving.routes import AdminRoutes, MetricsRoutes, PublicRoutes
 from kaizen.serving.settings import Settings
-from kaizen.serving.sockets import listening, refuse_new, waiting
+from kaizen.serving.transport import tls
+from kaizen.serving.transport.authentication import Authentication, Tokens
+from kaizen.serving.transport.cors import Cors
+from kaizen.serving.transport.messages import Handler
+from kaizen.serving.transport.sockets import listening, refuse_new, waiting
+from kaizen.serving.watching.capture import Capture
+from kaizen.serving.watching.delivery import Delivery, Told
+from kaizen.serving.watching.feedback import Feedback
+from kaizen.serving.watching.metrics import Metrics
+from kaizen.serving.watching.observation import Observer, source
+from kaizen.serving.watching.outbox import Item
+from kaizen.serving.watching.pseudonyms import Pseudonyms
 
 if TYPE_CHECKING:
-    from kaizen.serving.grpc import GrpcServer
+    from kaizen.serving.grpc.service import GrpcServer
 
 __all__ = ["EXIT_REFUSED", "Server", "serve"]
 
@@ -72,7 +72,7 @@ def serve(settings: Settings, ready: Ready = lambda model: None) -> int:
             probe.close()
     try:
         if settings.workers > 1:
-            from kaizen.serving.workers import watch
+            from kaizen.serving.processes.workers import watch
 
             return watch(settings, public, ready)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -170,7 +170,7 @@ class Server(Process):
         inference = Inference(model, self._observer, metrics, settings.limits.waiting, self._capture)
         self._routes.serve(model, inference, feedback)
         if settings.grpc_port is not None:
-            from kaizen.serving.grpc import GrpcServer  # its libraries are for those who ask for it
+            from kaizen.serving.grpc.service import GrpcServer  # its libraries are for those who ask for it
 
             self._grpc = GrpcServer(model, inference, metrics, settings, ready=lambda: self._routes.ready, tokens=self.tokens)
             await self._grpc.start()

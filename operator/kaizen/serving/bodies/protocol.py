@@ -12,11 +12,11 @@ from typing import Annotated, Any
 
 import msgspec
 
-from kaizen.serving import binary
+from kaizen.serving.bodies import binary
+from kaizen.serving.bodies.quick import Quick
+from kaizen.serving.bodies.readers import NUMBERS, Column, Reader, TableReader, Tensor, Values, read_any, rows_of
 from kaizen.serving.engine.base import Prepared, as_columns, some_rows
 from kaizen.serving.problems import UNREADABLE, RequestError, shortened, unreadable
-from kaizen.serving.quick import Quick
-from kaizen.serving.readers import NUMBERS, Column, Reader, TableReader, Tensor, Values, read_any, rows_of
 
 __all__ = ["ATTRIBUTIONS", "Column", "Parsed", "Schema", "Tensor"]
 

@@ -13,14 +13,14 @@ from math import inf
 from time import monotonic, thread_time
 from typing import TYPE_CHECKING, cast
 
-from kaizen.serving.answers import error
-from kaizen.serving.chunks import Chunks
-from kaizen.serving.heads import CHUNKED, Head, RefusedHead, hopeless, too_long
-from kaizen.serving.messages import Request, Response, rendered
-from kaizen.serving.overload import FULL, LATE_SECONDS, RETRY, SHED, SPARE, TOO_MANY, TOO_MUCH
+from kaizen.serving.problems import error
+from kaizen.serving.transport.chunks import Chunks
+from kaizen.serving.transport.heads import CHUNKED, Head, RefusedHead, hopeless, too_long
+from kaizen.serving.transport.messages import Request, Response, rendered
+from kaizen.serving.transport.overload import FULL, LATE_SECONDS, RETRY, SHED, SPARE, TOO_MANY, TOO_MUCH
 
 if TYPE_CHECKING:
-    from kaizen.serving.http import Host
+    from kaizen.serving.transport.http import Host
 
 __all__ = ["Connection"]
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import msgspec
 
-from kaizen.serving.answers import Renderer
+from kaizen.serving.bodies.answers import Renderer
+from kaizen.serving.bodies.protocol import Schema
 from kaizen.serving.engine.base import Engine, Input, Refused
 from kaizen.serving.problems import RequestError
-from kaizen.serving.protocol import Schema
 
 __all__ = ["body", "difference", "read"]
 

@@ -13,13 +13,13 @@ from socket import socket
 from ssl import SSLContext
 from time import thread_time
 
-from kaizen.serving.answers import error
-from kaizen.serving.connection import Connection
-from kaizen.serving.heads import Head, Heads
-from kaizen.serving.messages import Handler, Response
-from kaizen.serving.overload import Turns
+from kaizen.serving.problems import error
 from kaizen.serving.settings import Limits
-from kaizen.serving.sockets import BACKLOG
+from kaizen.serving.transport.connection import Connection
+from kaizen.serving.transport.heads import Head, Heads
+from kaizen.serving.transport.messages import Handler, Response
+from kaizen.serving.transport.overload import Turns
+from kaizen.serving.transport.sockets import BACKLOG
 
 __all__ = ["Connection", "Host"]
 

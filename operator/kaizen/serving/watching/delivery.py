@@ -9,10 +9,10 @@ import time
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 
-from kaizen.serving.capture import Capture
-from kaizen.serving.feedback import Feedback
-from kaizen.serving.metrics import Metrics
-from kaizen.serving.outbox import WAITING, Item, Outbox, Write
+from kaizen.serving.watching.capture import Capture
+from kaizen.serving.watching.feedback import Feedback
+from kaizen.serving.watching.metrics import Metrics
+from kaizen.serving.watching.outbox import WAITING, Item, Outbox, Write
 
 __all__ = ["CAPTURES", "LABELS", "WINDOWS", "Delivery"]
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from kaizen.serving.metrics import WORDS
+from kaizen.serving.watching.metrics import WORDS
 
 __all__ = ["Board", "Slot"]
 

@@ -24,20 +24,20 @@ from typing import Any
 import numpy as np
 
 from kaizen.monitoring import windows
-from kaizen.serving import tls
-from kaizen.serving.board import Board, Slot
-from kaizen.serving.channel import follow
-from kaizen.serving.delivery import WINDOWS, Delivery
-from kaizen.serving.loading import Loaded, load
-from kaizen.serving.metrics import WORDS, Metrics
 from kaizen.serving.model import Model
-from kaizen.serving.observation import item, source
-from kaizen.serving.outbox import REMEMBERED, Item
-from kaizen.serving.process import ENDING, SWEEP_SECONDS, Port, Process
+from kaizen.serving.processes.board import Board, Slot
+from kaizen.serving.processes.channel import follow
+from kaizen.serving.processes.loading import Loaded, load
+from kaizen.serving.processes.process import ENDING, SWEEP_SECONDS, Port, Process
+from kaizen.serving.processes.worker import become_worker
 from kaizen.serving.routes import AdminRoutes, MetricsRoutes, PublicRoutes
 from kaizen.serving.settings import Settings
-from kaizen.serving.sockets import listening
-from kaizen.serving.worker import become_worker
+from kaizen.serving.transport import tls
+from kaizen.serving.transport.sockets import listening
+from kaizen.serving.watching.delivery import WINDOWS, Delivery
+from kaizen.serving.watching.metrics import WORDS, Metrics
+from kaizen.serving.watching.observation import item, source
+from kaizen.serving.watching.outbox import REMEMBERED, Item
 
 __all__ = ["watch"]
 

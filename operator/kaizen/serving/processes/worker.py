@@ -11,14 +11,14 @@ from typing import NoReturn
 
 import uvloop
 
-from kaizen.serving.board import Slot
-from kaizen.serving.channel import speak
-from kaizen.serving.loading import Loaded
-from kaizen.serving.metrics import Metrics
-from kaizen.serving.outbox import Item
-from kaizen.serving.process import ENDING
-from kaizen.serving.server import Server
+from kaizen.serving.processes.board import Slot
+from kaizen.serving.processes.channel import speak
+from kaizen.serving.processes.loading import Loaded
+from kaizen.serving.processes.process import ENDING
+from kaizen.serving.processes.server import Server
 from kaizen.serving.settings import Settings
+from kaizen.serving.watching.metrics import Metrics
+from kaizen.serving.watching.outbox import Item
 
 __all__ = ["become_worker"]
 

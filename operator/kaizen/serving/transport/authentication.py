@@ -10,9 +10,9 @@ from collections.abc import Awaitable, Callable
 from hashlib import sha256
 from pathlib import Path
 
-from kaizen.serving.answers import error
-from kaizen.serving.heads import PROBES
-from kaizen.serving.messages import Handler, Request, Response
+from kaizen.serving.problems import error
+from kaizen.serving.transport.heads import PROBES
+from kaizen.serving.transport.messages import Handler, Request, Response
 
 __all__ = ["Authentication", "Tokens"]
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from ssl import SSLContext
 from typing import TypeVar
 
-from kaizen.serving.http import Host
-from kaizen.serving.messages import Handler
 from kaizen.serving.settings import Limits
+from kaizen.serving.transport.http import Host
+from kaizen.serving.transport.messages import Handler
 
 __all__ = ["ENDING", "SWEEP_SECONDS", "Port", "Process"]
 

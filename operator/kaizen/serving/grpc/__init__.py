@@ -1,0 +1,1 @@
+"""inference.GRPCInferenceService: imported only where it was asked for."""
