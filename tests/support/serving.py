@@ -46,15 +46,22 @@ class FakeEngine:
 class FakeTransport(asyncio.Transport):
     """Keeps what is written."""
 
-    def __init__(self) -> None:
+    def __init__(self, host: Host) -> None:
         super().__init__()
-        self.written = bytearray()
+        self._host = host
+        self._written = bytearray()
         self.ended = self.aborted = self.paused = False
         self.unsent = 0
 
+    @property
+    def written(self) -> bytearray:
+        """All of it, and what the host sends at the end of this turn."""
+        self._host.send()
+        return self._written
+
     def write(self, data: bytes | bytearray | memoryview) -> None:
         assert not self.ended, "written after the end"
-        self.written += data
+        self._written += data
 
     def write_eof(self) -> None:
         self.ended = True
@@ -85,7 +92,7 @@ class FakeTransport(asyncio.Transport):
 
 def connect(host: Host) -> tuple[Connection, FakeTransport]:
     """A new client; call inside a running loop."""
-    connection, transport = host.connection(), FakeTransport()
+    connection, transport = host.connection(), FakeTransport(host)
     connection.connection_made(transport)
     return connection, transport
 

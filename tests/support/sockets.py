@@ -177,7 +177,7 @@ def never_reading(port: int, count: int, request: bytes, seconds: float = 1.0) -
         for each in tuple(open_ones):
             try:
                 each.send(request * 16)
-            except BlockingIOError:
+            except OSError:  # it is full, or the server has ended the connection
                 open_ones.remove(each)
     return crowd
 

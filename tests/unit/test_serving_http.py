@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kaizen.serving.settings import Limits
-from kaizen.serving.transport.http import Connection, Host
+from kaizen.serving.transport import connection as connections
+from kaizen.serving.transport.http import MOST_UNSENT, Connection, Host
 from kaizen.serving.transport.messages import Request, Response
 from tests.support.serving import FakeTransport, answers, connect
 
@@ -118,6 +119,52 @@ def test_a_client_with_many_requests_at_once_lets_others_in_between() -> None:
         assert not transport.paused
 
     run(story)
+
+
+def test_answers_of_a_turn_are_sent_together() -> None:
+    async def story() -> None:
+        host = Host(echo, LIMITS)
+        clients = [connect(host) for _ in range(3)]
+        for connection, _ in clients:
+            connection.data_received(POST)
+        assert [transport for transport, _ in host.unsent] == [transport for _, transport in clients]
+        await asyncio.sleep(0)
+        assert not host.unsent
+        assert [statuses(transport) for _, transport in clients] == [[200]] * 3
+
+    run(story)
+
+
+def test_no_answer_waits_for_many_others() -> None:
+    async def story() -> None:
+        host = Host(echo, LIMITS)
+        for number in range(MOST_UNSENT + 1):
+            connect(host)[0].data_received(POST)
+            assert len(host.unsent) == (number + 1) % MOST_UNSENT
+
+    run(story)
+
+
+@pytest.mark.parametrize("slow", [False, True])
+def test_an_answer_does_not_wait_for_a_large_request_nor_for_slow_ones(slow: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [1.0]
+    monkeypatch.setattr(connections, "monotonic", lambda: clock[0])
+    unsent: list[int] = []
+
+    def handler(request: Request) -> Response:
+        unsent.append(len(host.unsent))
+        clock[0] += 0.001 if slow else 0.0
+        return Response(b"")
+
+    host = Host(handler, Limits())
+    body = b"x" * (10 if slow else connections.SMALL_BYTES + 1)
+
+    async def story() -> None:
+        connect(host)[0].data_received(POST)
+        connect(host)[0].data_received(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+
+    run(story)
+    assert unsent == [0, 0]
 
 
 def test_head_has_no_body() -> None:

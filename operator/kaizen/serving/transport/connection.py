@@ -26,6 +26,9 @@ __all__ = ["Connection"]
 
 UNSENT_BYTES = 16 << 10
 """Of answers; a client that does not read more gets no more, and what it asks for meanwhile is not read."""
+HELD_BACK_SECONDS = 0.0005
+"""Answers wait for others of their turn no longer than this and the next request take; nor for a request larger than this."""
+SMALL_BYTES = 16 << 10
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 # What a connection waits for; at the end nothing, and what is still read is thrown away.
 _HEAD, _BODY, _ANSWER, _END = range(4)
@@ -75,7 +78,7 @@ class Connection(asyncio.Protocol):
         if above > SPARE:
             host.count_shed()
             self._phase = _END
-            self._transport.write(FULL)
+            self._transport.write(FULL)  # nothing else was written before
             self._transport.close()
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -160,6 +163,7 @@ class Connection(asyncio.Protocol):
         transport = self._transport
         if self._lingering or transport.is_closing():
             return
+        self._host.send()
         self._lingering = True
         limits, unsent = self._host.limits, transport.get_write_buffer_size()
         self._deadline = monotonic() + (limits.body_seconds if unsent else limits.linger_seconds)
@@ -237,7 +241,7 @@ class Connection(asyncio.Protocol):
         self._chunks = Chunks(limits) if head.length == CHUNKED else None
         self._body = bytearray() if self._chunks is None else self._chunks.body
         if head.expects and not data:
-            self._transport.write(CONTINUE)
+            self._host.send_soon(self._transport, CONTINUE)
         return self._take(data)
 
     def _take(self, data: bytes) -> bytes:
@@ -278,6 +282,11 @@ class Connection(asyncio.Protocol):
         if (late or host.waiting >= host.limits.waiting) and not head.vital:
             self._shed(head, more)
             return
+        if not host.unsent:
+            host.unsent_since = now
+        elif now - host.unsent_since > HELD_BACK_SECONDS or len(body) > SMALL_BYTES:
+            host.send()
+            host.unsent_since = now
         try:
             answer = host.handler(Request(head.method, head.target, head.headers, body))
         except Exception as problem:
@@ -307,8 +316,9 @@ class Connection(asyncio.Protocol):
         host = self._host
         host.answered(response.status)
         keep_alive = head.keep_alive and not self._spare and (more or not (host.closing or self._ended))
-        self._transport.write(rendered(head.method, response, keep_alive=keep_alive, old=head.old))
+        host.send_soon(self._transport, rendered(head.method, response, keep_alive=keep_alive, old=head.old))
         if self._full:
+            host.send()
             self._count_unsent(self._transport.get_write_buffer_size())
         if not keep_alive:
             self.finish()
@@ -317,7 +327,7 @@ class Connection(asyncio.Protocol):
         host = self._host
         if head.keep_alive and not head.old and not host.closing and head.method != b"HEAD":
             host.count_shed()
-            self._transport.write(SHED)
+            host.send_soon(self._transport, SHED)
         else:
             host.shed += 1
             self._send(head, Response(error(TOO_MUCH), 503, RETRY), more)
@@ -326,7 +336,7 @@ class Connection(asyncio.Protocol):
         """Answer what has been read so far, and read no more."""
         self._host.answered(status)
         again = RETRY if status == 503 else b""
-        self._transport.write(rendered(b"", Response(error(message), status, again), keep_alive=False, old=False))
+        self._host.send_soon(self._transport, rendered(b"", Response(error(message), status, again), keep_alive=False, old=False))
         self.finish(unread=True)
 
     def _set_aside(self, data: bytes) -> None:
