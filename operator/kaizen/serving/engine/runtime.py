@@ -5,7 +5,7 @@ Both are checked against scikit-learn at packaging.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,7 +81,10 @@ class Compiled(Header):
         self._steps = [transforms.restore(step) for step in document["steps"]]
         self._rows = [step.row for step in self._steps]
         self._model = models.restore(document["model"], directory)
-        self._last = self._model.row
+        self._last: Callable[[Any], tuple[int, list[float]]] = self._model.row
+        if isinstance(self._model, models.Linear) and self._steps and isinstance(self._steps[-1], transforms.Scale):
+            self._last = self._model.behind(self._steps[-1])
+            self._rows.pop()
         self.tolerance = max(Header.tolerance, document["tolerance"])
         self._explainer: Explainer | None = None
 

@@ -20,7 +20,7 @@ from kaizen.serving.engine.models.neural import Perceptrons
 from kaizen.serving.engine.models.trees import Boosting, Forest, Median, XGBoost
 from kaizen.serving.engine.models.wrappers import Calibrated, Steps, Target, Temperature, Threshold
 
-__all__ = ["MODELS", "TOLERANCE", "Model", "restore", "tolerance"]
+__all__ = ["MODELS", "TOLERANCE", "Linear", "Model", "restore", "tolerance"]
 
 MODELS: Mapping[str, type[Any]] = {
     kind.__name__: kind

@@ -1,5 +1,6 @@
 """Models that multiply a row with numbers once: linear ones, and distances to centroids."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from struct import Struct
 from typing import Any
@@ -9,13 +10,20 @@ import numpy as np
 from kaizen.serving.engine.base import Matrix
 from kaizen.serving.engine.models.common import OneRow, finite_matrix, numbers, refuse_not_finite
 from kaizen.serving.engine.models.links import LINKS, Indices, softmax_of
-from kaizen.serving.engine.transforms import Table
+from kaizen.serving.engine.transforms import Scale, Table
 
 __all__ = ["Centroids", "Constant", "Linear"]
 
 
 @np.errstate(all="ignore")  # as a decorator: half the cost of a with statement
 def _dot(coefficients: Matrix, row: Matrix) -> Any:
+    return coefficients.dot(row)
+
+
+@np.errstate(all="ignore")
+def _scaled_dot(coefficients: Matrix, row: Matrix, centre: Matrix, scale: Matrix) -> Any:
+    np.subtract(row, centre, row)
+    np.divide(row, scale, row)
     return coefficients.dot(row)
 
 
@@ -55,6 +63,24 @@ class Linear:
         if total - total != 0.0:
             refuse_not_finite(values)
         return self._one(scores)
+
+    def behind(self, scale: Scale) -> Callable[[Sequence[Any]], tuple[int, list[float]]]:
+        """`row` of a row that is still to be scaled: the same operations, in half the time."""
+        arguments = self._vector if self._single else self._matrix, self._row, numbers(scale.centre), numbers(scale.scale)
+        pack, buffer, single, first, intercept, one = (
+            self._pack, self._buffer, self._single, self._first, self._intercept, self._one,
+        )  # fmt: skip
+
+        def row(values: Sequence[Any]) -> tuple[int, list[float]]:
+            pack(buffer, 0, *values)
+            found = _scaled_dot(*arguments)
+            scores = [float(found) + first] if single else (found + intercept).tolist()
+            total = sum(scores)
+            if total - total != 0.0:  # the long way knows what to say
+                return self.row(scale.row(values))
+            return one(scores)
+
+        return row
 
     def batch(self, table: Table) -> tuple[Indices, Matrix]:
         """See Model.batch."""

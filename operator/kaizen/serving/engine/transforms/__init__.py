@@ -32,6 +32,7 @@ __all__ = [
     "Columns",
     "Known",
     "Reads",
+    "Scale",
     "Table",
     "Transform",
     "as_lists",
