@@ -156,7 +156,7 @@ def test_what_servers_count_is_judged(bucket: Bucket, threads: ThreadPoolExecuto
         number = (now - T0) // WINDOW
         away = 5 <= number < 9
         for pod, outbox in zip(pods, outboxes, strict=False):
-            pod.close_if_over(now)
+            pod.tick(now)
             outbox.write()
             temp, carrier = random.standard_normal(20) + 2.0 * (number >= 12), random.choice(["AA", "B6", "UA"], 20)
             pod.offer([temp.tolist(), carrier.tolist()], random.random(20).tolist(), 20)

@@ -9,7 +9,16 @@ import pytest
 from kaizen.monitoring import reference, windows
 from kaizen.serving.watching import observation
 from kaizen.serving.watching.metrics import Metrics
-from kaizen.serving.watching.observation import BUFFERED_ROWS, LEAST_ROWS, SLICE_VALUES, Cells, Observer, source
+from kaizen.serving.watching.observation import (
+    BUFFERED_ROWS,
+    LEAST_ROWS,
+    ROWS_A_SECOND,
+    SLICE_VALUES,
+    SPARED_ROWS,
+    Cells,
+    Observer,
+    source,
+)
 from kaizen.serving.watching.outbox import Outbox
 
 HOURS = np.arange(24, dtype=np.float64)
@@ -51,9 +60,9 @@ def test_a_window_holds_what_was_offered() -> None:
     made.offer(1, carrier=None, hour=None)
     made.offer(1, carrier="ZZ", hour=1e9)
     assert made.count() == 1
-    made.observer.close_if_over(1199.9)
+    made.observer.tick(1199.9)
     assert not made.outbox.pending
-    made.observer.close_if_over(1200.0)
+    made.observer.tick(1200.0)
     made.outbox.write()
     ((key, document),) = made.objects.items()
     assert key == "windows/flight-delay/900/7-pod-boot-0.json"
@@ -66,11 +75,11 @@ def test_a_window_holds_what_was_offered() -> None:
 
 def test_windows_follow_each_other_and_empty_ones_are_not_written() -> None:
     made = Watched()
-    made.observer.close_if_over(1200.0)
+    made.observer.tick(1200.0)
     assert not made.outbox.pending
     made.offer(1)
     made.count()
-    made.observer.close_if_over(9999.0)
+    made.observer.tick(9999.0)
     made.offer(2)
     made.observer.close(10000.5)
     made.outbox.write()
@@ -79,7 +88,8 @@ def test_windows_follow_each_other_and_empty_ones_are_not_written() -> None:
 
 
 @pytest.mark.parametrize("request_rows", [1, SLICE * 2 + 1], ids=["small requests", "one large request"])
-def test_counting_goes_in_slices(request_rows: int) -> None:
+def test_counting_goes_in_slices(request_rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(observation, "SPARED_ROWS", 10**9)
     made = Watched()
     rows = SLICE * 2 + 1
     for _ in range(rows // request_rows):
@@ -104,7 +114,8 @@ def test_a_full_slice_is_counted_without_waiting_for_a_tick() -> None:
     assert (made.observer.report()["buffered"], soon) == (0, [])
 
 
-def test_a_turn_of_many_clients_is_caught_up_with() -> None:
+def test_a_turn_of_many_clients_is_caught_up_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(observation, "SPARED_ROWS", 10**9)
     soon: list[Any] = []
     made = Watched(soon=soon.append)
     rows = []
@@ -130,7 +141,8 @@ def test_slices_of_wide_models_are_not_too_small() -> None:
     assert made.report()["buffered"] == 1
 
 
-def test_what_the_buffer_cannot_hold_is_counted_as_dropped() -> None:
+def test_what_the_buffer_cannot_hold_is_counted_as_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(observation, "SPARED_ROWS", 10**9)
     made = Watched()
     made.offer(BUFFERED_ROWS)
     made.offer(3)
@@ -140,6 +152,36 @@ def test_what_the_buffer_cannot_hold_is_counted_as_dropped() -> None:
     current = made.observer.report()["current"]
     assert (current["rows"], current["rejected"]) == (BUFFERED_ROWS + 4, 3)
     assert (made.metrics.observed_rows, made.metrics.dropped_rows) == (BUFFERED_ROWS + 4, 3)
+
+
+def test_of_more_rows_than_it_takes_to_judge_a_sample_is_counted() -> None:
+    made = Watched()
+    seconds, rows = 20, 4 * ROWS_A_SECOND // 10
+    for tenth in range(10 * seconds):
+        for _ in range(10):
+            made.offer(rows // 10)
+        made.count()
+        made.observer.tick(1000.0 + tenth / 10)
+    current = made.observer.report()["current"]
+    assert current["rows"] + current["rejected"] == 10 * seconds * rows
+    assert current["rows"] == pytest.approx(SPARED_ROWS + seconds * ROWS_A_SECOND, rel=0.02)
+    made.observer.tick(1099.0)
+    before = current["rows"]
+    for _ in range(4):
+        made.offer(SPARED_ROWS // 4)
+        made.count()
+    assert made.observer.report()["current"]["rows"] == before + SPARED_ROWS, "after a quiet time all are counted"
+
+
+def test_a_clock_that_goes_back_takes_nothing_away() -> None:
+    made = Watched()
+    for _ in range(4):
+        made.offer(SPARED_ROWS // 4)
+        made.count()
+    made.observer.tick(900.0)
+    made.observer.tick(900.1)
+    made.offer(1)
+    assert (made.count(), made.metrics.dropped_rows) == (1, 0)
 
 
 def test_arrays_count_like_lists() -> None:
@@ -156,7 +198,7 @@ def test_the_report_names_the_windows() -> None:
     made = Watched()
     made.offer(1)
     made.count()
-    made.observer.close_if_over(1200.0)
+    made.observer.tick(1200.0)
     key = "windows/flight-delay/900/7-pod-boot-0.json"
     assert [one["key"] for one in made.observer.report()["unwritten"]] == [key]
     made.outbox.write()

@@ -237,7 +237,7 @@ class Server(Process):
         """Count and capture the rest of what was answered, and have all of it written."""
         if self._observer is not None:
             await _some(self._observer.count)
-            self._observer.close_if_over(time.time())
+            self._observer.tick(time.time())
         if self._capture is not None:
             await _some(self._capture.make)
         idle = self._writing is None or self._writing.done()

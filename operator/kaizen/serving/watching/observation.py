@@ -3,7 +3,8 @@
 A request only leaves its row in a buffer, or its columns.  As soon as that holds a slice, it is counted between two turns of
 the event loop; the rest a few times a second.  A slice is small enough that no request waits for it noticeably.  A window that
 is over is closed and put into the outbox.  Memory is bounded everywhere: rows beyond the buffer and windows beyond the outbox
-are given up, and counted as such.
+are given up, and counted as such.  So is work: distributions are judged by thousands of rows, so a server that answers tens of
+thousands a second counts a sample of them.
 """
 
 import json
@@ -26,6 +27,9 @@ from kaizen.serving.watching.outbox import Item, Outbox
 __all__ = ["Cells", "Observer", "item", "source"]
 
 BUFFERED_ROWS = 65_536
+ROWS_A_SECOND = 10_000
+"""Counted for any length of time; after a quiet time SPARED_ROWS at once.  What is more is answered and not counted."""
+SPARED_ROWS = 2 * ROWS_A_SECOND
 SLICE_VALUES = 32_768
 """Counted at once: a third of a millisecond, and up to one more where they are lists of a large request.  Less would cost more
 a row: what is counted takes the caches from what answers."""
@@ -111,10 +115,17 @@ class Observer:
         self._counted = 0
         """Rows of the first large one."""
         self._awaited = False
+        self._allowed = float(SPARED_ROWS)
+        """Rows that may be counted now; a request is taken whole or not at all."""
+        self._allowed_since = now
         self._open(now)
 
     def offer(self, columns: Prepared, predictions: Sequence[Any], rows: int) -> None:
         """Rows that were answered, as the engine took them; what is given must not change afterwards."""
+        if self._allowed <= 0.0:
+            self._give_up(rows)
+            return
+        self._allowed -= rows
         self._buffered = buffered = self._buffered + rows
         if buffered >= self._slice and not self._has_room(rows):
             return
@@ -129,13 +140,16 @@ class Observer:
         """Give up the rows that came last when they are too many; else see to it that a slice is counted soon."""
         if self._buffered > BUFFERED_ROWS:
             self._buffered -= rows
-            self._rejected += rows
-            self._metrics.dropped_rows += rows
+            self._give_up(rows)
             return False
         if not self._awaited:
             self._awaited = True
             self._soon(self._turn)
         return True
+
+    def _give_up(self, rows: int) -> None:
+        self._rejected += rows
+        self._metrics.dropped_rows += rows
 
     def count(self) -> bool:
         """Count one slice of the buffer; False when there was nothing."""
@@ -173,8 +187,10 @@ class Observer:
         if self._awaited:
             self._soon(self._turn)
 
-    def close_if_over(self, now: float) -> None:
-        """Close the window when its time is over."""
+    def tick(self, now: float) -> None:
+        """Close the window when its time is over, and allow more rows to be counted; some times a second."""
+        more = max(0.0, now - self._allowed_since) * ROWS_A_SECOND
+        self._allowed, self._allowed_since = min(self._allowed + more, SPARED_ROWS), now
         if now >= self._end:
             self._close(self._end)
             self._open(now)
