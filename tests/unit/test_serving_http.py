@@ -121,7 +121,9 @@ def test_a_client_with_many_requests_at_once_lets_others_in_between() -> None:
     run(story)
 
 
-def test_answers_of_a_turn_are_sent_together() -> None:
+def test_answers_of_a_turn_are_sent_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "HELD_BACK_SECONDS", inf)
+
     async def story() -> None:
         host = Host(echo, LIMITS)
         clients = [connect(host) for _ in range(3)]
@@ -135,7 +137,9 @@ def test_answers_of_a_turn_are_sent_together() -> None:
     run(story)
 
 
-def test_no_answer_waits_for_many_others() -> None:
+def test_no_answer_waits_for_many_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "HELD_BACK_SECONDS", inf)
+
     async def story() -> None:
         host = Host(echo, LIMITS)
         for number in range(MOST_UNSENT + 1):

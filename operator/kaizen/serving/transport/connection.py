@@ -389,10 +389,11 @@ class Connection(asyncio.Protocol):
     def _count_unsent(self, size: int) -> None:
         """Have the host know how much a client does not read, and end it rather than to keep too much for all."""
         host = self._host
+        if size and host.buffered + size - self._unsent > host.limits.buffered_bytes:
+            self.abort()
+            size = 0
         host.buffered += size - self._unsent
         self._unsent = size
-        if size and host.buffered > host.limits.buffered_bytes:
-            self.abort()
 
     def _drop(self) -> None:
         self._host.buffered -= self._kept

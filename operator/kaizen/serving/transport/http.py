@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from socket import socket
 from ssl import SSLContext
-from time import thread_time
+from time import monotonic, thread_time
 
 from kaizen.serving.problems import error
 from kaizen.serving.settings import Limits
@@ -50,8 +50,7 @@ class Host:
         self.buffered = 0
         """Bytes of unfinished requests, and of answers that clients do not read."""
         self.unsent: list[tuple[asyncio.Transport, bytes]] = []
-        """Answers of this turn, which are sent together: each one sent alone would wake its client alone, and a client that sleeps
-        again meanwhile costs a server on a virtual machine a quarter of a small request."""
+        """Answers of this turn, which are sent together: to wake somebody costs as much as half of an answer."""
         self.unsent_since = 0.0
         """When the first of them was begun."""
         self.closing = False
@@ -59,7 +58,6 @@ class Host:
         self._listeners: list[socket] = []
         self._tls: SSLContext | None = None
         self._accepting: set[asyncio.Task[None]] = set()
-        self._turn_before = 0.0
 
     async def listen(self, listeners: Sequence[socket], tls: SSLContext | None = None) -> list[asyncio.Server]:
         """Serve who connects to these."""
@@ -79,11 +77,7 @@ class Host:
 
     def begin_turn(self, now: float) -> None:
         """The first request of a turn is read."""
-        loop = asyncio.get_running_loop()
-        loop.call_soon(self._end_turn)  # which is when all sockets that were ready have been read
-        if now - self._turn_before > LONG_TURN_SECONDS:
-            loop.call_soon(self._accept)
-        self._turn_before = now
+        asyncio.get_running_loop().call_soon(self._end_turn)  # which is when all sockets that were ready have been read
         self.turns.begin(now, thread_time())
 
     def send_soon(self, transport: asyncio.Transport, data: bytes) -> None:
@@ -130,8 +124,10 @@ class Host:
             connection.abort()
 
     def _end_turn(self) -> None:
-        self.turns.began = 0.0
+        began, self.turns.began = self.turns.began, 0.0
         self.send()
+        if monotonic() - began > LONG_TURN_SECONDS:
+            self._accept()
 
     def _accept(self) -> None:
         """Take who waits to be accepted: uvloop accepts one in a turn, and while turns are long nobody would get in, no probe
