@@ -17,7 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kaizen.api.inference_service import Monitoring
-from kaizen.control.monitoring import LARGEST_BYTES, LATE_WINDOWS, MOST_REFERENCES, WHOLE_SECONDS, Monitor
+from kaizen.control.monitoring import LATE_WINDOWS, MOST_REFERENCES, WHOLE_SECONDS, Monitor
+from kaizen.control.window_sums import LARGEST_BYTES
 from kaizen.core.plan import Watched
 from kaizen.monitoring import reference, verdict, windows
 from kaizen.monitoring.bins import count

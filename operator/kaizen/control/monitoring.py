@@ -18,27 +18,36 @@ as many windows more as verdicts in a row are asked for) end one: of a service t
 
 import asyncio
 import json
-import logging
 from array import array
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from itertools import chain
-from operator import add
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from kaizen.api.inference_service import Monitoring
 from kaizen.control.bucket import sentence
 from kaizen.control.registry import InThread
+from kaizen.control.window_sums import (
+    Object,
+    Place,
+    Shape,
+    Spans,
+    Sum,
+    added,
+    by_start,
+    changed,
+    digits,
+    joined,
+    left_out,
+    total,
+    unread,
+)
 from kaizen.core.plan import Watched
 from kaizen.core.times import timestamp
-from kaizen.monitoring import windows
-from kaizen.monitoring.windows import Counts, Window
-from kaizen.registry import layout
 from kaizen.registry.errors import Missing
-from kaizen.registry.store import Bucket, Entry
+from kaizen.registry.store import Bucket
 
 if TYPE_CHECKING:
     # NumPy is loaded when the first version is judged: an operator without services never needs it.
@@ -48,20 +57,13 @@ if TYPE_CHECKING:
 __all__ = ["Monitor"]
 
 Result = TypeVar("Result")
-_log = logging.getLogger(__name__)
 
-GRACE_SECONDS = 1.0
-"""How long after a boundary of windows their servers are left to write them."""
 LATE_WINDOWS = 64
-"""How many windows a server keeps while it cannot write them (serving.observation.BACKLOG)."""
+"""How many windows a server keeps while it cannot write them (serving.watching.outbox)."""
 WHOLE_SECONDS = 3600
 """After which everything is listed again."""
 MOST_WINDOWS = 10_000
 """Of different starts, for all spans of a service: 20 MB with a dozen features."""
-LARGEST_BYTES = 4 << 20
-"""Of a window: a thousand features have half of that."""
-LONGEST_REASON = 200
-"""Characters of what is said of a window: Pods write the names in it."""
 CHUNK = 16
 """Windows that are read in one go of a thread."""
 THREADS = 3
@@ -70,72 +72,10 @@ MOST_REFERENCES = 16
 
 
 @dataclass(frozen=True)
-class _Place:
-    """Where a version's windows lie."""
-
-    namespace: str
-    service: str
-    model: str
-    version: int
-
-    @property
-    def prefix(self) -> str:
-        return layout.windows(self.namespace, self.service)
-
-    @property
-    def base(self) -> str:
-        """What the keys of windows are relative to."""
-        return layout.workloads(self.namespace)
-
-
-@dataclass(frozen=True)
-class _Spans:
-    """Which stretches of time are judged."""
-
-    window: int
-    length: int
-    """Seconds of a span."""
-    consecutive: int
-
-    def boundary(self, now: datetime) -> int:
-        """The end of the newest window that its servers have had time to write; later windows do not count yet."""
-        return int((now.timestamp() - GRACE_SECONDS) // self.window) * self.window
-
-    def oldest_end(self, until: int) -> int:
-        """The earliest start of a window that may end a span."""
-        return until - 2 * self.length - self.consecutive * self.window
-
-    def horizon(self, until: int) -> int:
-        """The earliest start of a window that may matter."""
-        return self.oldest_end(until) - self.length
-
-    def begin(self, end: int) -> int:
-        """The earliest start of a span's windows, where `end` is the start of its last one."""
-        return end + self.window - self.length
-
-    def ends(self, starts: Mapping[int, bool], until: int) -> tuple[tuple[int, ...], int | None]:
-        """The starts of the windows that end spans, newest first, and the earliest start of what is needed for them.
-
-        `starts` says whether there may be rows; one without any ends no span, but is passed on the way.
-        """
-        found: list[int] = []
-        begin = None
-        for start in sorted(starts, reverse=True):
-            if start > until - self.window:
-                continue
-            if start < self.oldest_end(until) or len(found) == self.consecutive:
-                break
-            begin = self.begin(start)
-            if starts[start]:
-                found.append(start)
-        return tuple(found), begin
-
-
-@dataclass(frozen=True)
 class _Policy:
     """All that an answer depends on besides the bucket and the time."""
 
-    spans: _Spans
+    spans: Spans
     floor: float
     block_seconds: int | None
     minimum_rows: int
@@ -143,64 +83,11 @@ class _Policy:
     acknowledged: tuple[tuple[str, float], ...]
 
 
-class _Object(NamedTuple):
-    """A window as it is listed."""
-
-    name: str
-    """Its key below the namespace's part of the bucket."""
-    etag: str
-    size: int
-
-
-@dataclass(frozen=True)
-class _Shape:
-    """What is counted for a version.  Packed counts are rows, rejected rows and all cells in this order."""
-
-    version: int
-    features: tuple[tuple[str, int], ...]
-    """Each with its number of cells."""
-    prediction: int
-
-    def pack(self, window: Window) -> "array[int]":
-        """Raises ValueError for a window with other cells."""
-        cells = {name: len(counts) for name, counts in window.counts.items()}
-        if cells != dict(self.features) or len(window.prediction) != self.prediction:
-            raise ValueError(f"it was not counted in the bins of version {self.version}")
-        counts = chain.from_iterable(window.counts[name] for name, _ in self.features)
-        return array("q", (window.rows, window.rejected, *counts, *window.prediction))
-
-    def unpack(self, packed: Sequence[int]) -> Counts:
-        """The counts again."""
-        counts, at = {}, 2
-        for name, cells in self.features:
-            counts[name] = tuple(packed[at : at + cells])
-            at += cells
-        return Counts(packed[0], counts, tuple(packed[at:]), packed[1])
-
-
-@dataclass(frozen=True)
-class _Sum:
-    """The windows of one start, added up."""
-
-    packed: "array[int] | None" = None
-    """Eight bytes a cell: as objects the numbers of a busy service take six times as much."""
-    objects: frozenset[int] = frozenset()
-    """Hashes of the objects in it: their names take more memory than their counts."""
-    broken: int = 0
-    """Objects that are no windows."""
-    example: str = ""
-    """Why the first of them is none, in a sentence."""
-
-    @property
-    def rows(self) -> int:
-        return self.packed[0] if self.packed else 0
-
-
 @dataclass(frozen=True)
 class _Looked:
     """How far the bucket is known."""
 
-    spans: _Spans
+    spans: Spans
     until: int
     whole: int
     """When everything was listed."""
@@ -209,9 +96,9 @@ class _Looked:
 class _Memory:
     """What is remembered of a service."""
 
-    def __init__(self, place: _Place) -> None:
+    def __init__(self, place: Place) -> None:
         self.place = place
-        self.sums: dict[int, _Sum] = {}
+        self.sums: dict[int, Sum] = {}
         """By start."""
         self.looked: _Looked | None = None
         self.policy: _Policy | None = None
@@ -220,7 +107,7 @@ class _Memory:
         """By the start of the span's last window."""
         self.answer: tuple[_Policy, int, Watched] | None = None
 
-    def put(self, start: int, found: _Sum | None) -> None:
+    def put(self, start: int, found: Sum | None) -> None:
         """Replace or drop the sum of a start, and forget the verdicts that may rest on it."""
         self.sums.pop(start, None)
         if found is not None:
@@ -246,7 +133,7 @@ class Monitor:
         self._fetch_reference = reference
         self._threads = asyncio.Semaphore(THREADS)
         self._services: dict[tuple[str, str], _Memory] = {}
-        self._references: OrderedDict[tuple[str, str, int], tuple[Reference, _Shape]] = OrderedDict()
+        self._references: OrderedDict[tuple[str, str, int], tuple[Reference, Shape]] = OrderedDict()
         """The last one used last."""
 
     async def observe(
@@ -268,7 +155,7 @@ class Monitor:
         policy = _policy(monitoring, acknowledged, consecutive)
         if problem := _too_many(policy.spans):
             return Watched(version, None, problem=problem)
-        memory = self._memory(_Place(namespace, service, model, version))
+        memory = self._memory(Place(namespace, service, model, version))
         until = policy.spans.boundary(now)
         if memory.answer is None or memory.answer[:2] != (policy, until):
             memory.answer = (policy, until, await self._watch(memory, policy, until))
@@ -278,7 +165,7 @@ class Monitor:
         """Drop what is remembered of services that are not among these namespaces and names."""
         self._services = {key: memory for key, memory in self._services.items() if key in alive}
 
-    def _memory(self, place: _Place) -> _Memory:
+    def _memory(self, place: Place) -> _Memory:
         key = (place.namespace, place.service)
         if key not in self._services or self._services[key].place != place:
             self._services[key] = _Memory(place)
@@ -294,7 +181,7 @@ class Monitor:
         except ValueError as problem:
             return Watched(memory.place.version, None, problem=sentence(problem))
 
-    async def _reference(self, place: _Place) -> "tuple[Reference, _Shape]":
+    async def _reference(self, place: Place) -> "tuple[Reference, Shape]":
         key = (place.namespace, place.model, place.version)
         if key not in self._references:
             try:
@@ -307,39 +194,39 @@ class Monitor:
         self._references.move_to_end(key)
         return self._references[key]
 
-    async def _look(self, memory: _Memory, spans: _Spans, shape: _Shape, until: int) -> None:
+    async def _look(self, memory: _Memory, spans: Spans, shape: Shape, until: int) -> None:
         """Bring the sums up to date with the bucket."""
         place, looked = memory.place, memory.looked
         whole = looked is None or looked.spans != spans or not 0 <= until - looked.whole < WHOLE_SECONDS
         first = spans.horizon(until)
         if looked is not None and not whole:
             first = max(first, looked.until - LATE_WINDOWS * spans.window)
-        after = f"{place.prefix}{_digits(first, until)}"
+        after = f"{place.prefix}{digits(first, until)}"
         last = until - spans.window
-        listed = await self._threaded(lambda: _by_start(self._bucket().list(place.prefix, after), place, first, last))
-        for start in _changed(memory.sums, listed, first, last):
+        listed = await self._threaded(lambda: by_start(self._bucket().list(place.prefix, after), place, first, last))
+        for start in changed(memory.sums, listed, first, last):
             memory.put(start, None)
         gone: set[int] = set()
         while True:
-            unread = _unread(listed, memory.sums, gone)
-            starts = {start: known.rows > 0 for start, known in memory.sums.items()} | dict.fromkeys(unread, True)
+            new = unread(listed, memory.sums, gone)
+            starts = {start: known.rows > 0 for start, known in memory.sums.items()} | dict.fromkeys(new, True)
             _, begin = spans.ends(starts, until)
-            wanted = [(start, one) for start in sorted(unread) if begin is not None and start >= begin for one in unread[start]]
+            wanted = [(start, one) for start in sorted(new) if begin is not None and start >= begin for one in new[start]]
             if not wanted:
                 break
             gone |= await self._read(memory, shape, wanted)
         memory.sums = {start: known for start, known in memory.sums.items() if begin is not None and start >= begin}
         memory.looked = _Looked(spans, until, until if looked is None or whole else looked.whole)
 
-    async def _read(self, memory: _Memory, shape: _Shape, wanted: Sequence[tuple[int, _Object]]) -> set[int]:
+    async def _read(self, memory: _Memory, shape: Shape, wanted: Sequence[tuple[int, Object]]) -> set[int]:
         """Add windows to the sums; returns the hashes of those that are gone."""
         place = memory.place
         gone: set[int] = set()
 
-        async def read(chunk: Sequence[tuple[int, _Object]]) -> None:
-            found = await self._threaded(lambda: _added(self._bucket(), place, shape, chunk))
+        async def read(chunk: Sequence[tuple[int, Object]]) -> None:
+            found = await self._threaded(lambda: added(self._bucket(), place, shape, chunk))
             for start, more in found.items():
-                memory.put(start, _joined(memory.sums.get(start, _Sum()), more))
+                memory.put(start, joined(memory.sums.get(start, Sum()), more))
             gone.update({hash(one) for _, one in chunk}.difference(*(more.objects for more in found.values())))
 
         try:
@@ -350,7 +237,7 @@ class Monitor:
             raise several.exceptions[0] from None
         return gone
 
-    async def _judge(self, memory: _Memory, policy: _Policy, reference: "Reference", shape: _Shape, until: int) -> Watched:
+    async def _judge(self, memory: _Memory, policy: _Policy, reference: "Reference", shape: Shape, until: int) -> Watched:
         if memory.policy != policy:
             memory.policy, memory.verdicts = policy, {}
         spans, known = policy.spans, memory.sums
@@ -369,7 +256,7 @@ class Monitor:
             verdict=memory.verdicts[ends[0]] if ends else None,
             span_end=timestamp(datetime.fromtimestamp(ends[0] + spans.window, UTC)) if ends else None,
             drifted_in_a_row=drifted,
-            problem=_left_out(known.values()),
+            problem=left_out(known.values()),
         )
 
     async def _threaded(self, work: Callable[[], Result]) -> Result:
@@ -380,7 +267,7 @@ class Monitor:
 def _policy(monitoring: Monitoring, acknowledged: Mapping[str, float], consecutive: int) -> _Policy:
     drift = monitoring.drift
     return _Policy(
-        _Spans(monitoring.window_seconds, drift.span_seconds, consecutive),
+        Spans(monitoring.window_seconds, drift.span_seconds, consecutive),
         drift.floor,
         drift.block_seconds,
         drift.minimum_rows,
@@ -389,7 +276,7 @@ def _policy(monitoring: Monitoring, acknowledged: Mapping[str, float], consecuti
     )
 
 
-def _too_many(spans: _Spans) -> str | None:
+def _too_many(spans: Spans) -> str | None:
     if spans.length // spans.window + spans.consecutive <= MOST_WINDOWS:
         return None
     return (
@@ -398,100 +285,7 @@ def _too_many(spans: _Spans) -> str | None:
     )
 
 
-def _digits(first: int, until: int) -> str:
-    """A start as keys have it, but before all keys of later starts also where it has fewer digits than they have."""
-    return str(max(first, 0)).zfill(len(str(until)))
-
-
-def _by_start(entries: Iterable[Entry], place: _Place, first: int, last: int) -> dict[int, tuple[_Object, ...]]:
-    """The windows of the version from one start to another."""
-    found: dict[int, list[_Object]] = {}
-    for entry in entries:
-        name = entry.key.removeprefix(place.base)
-        match windows.start_and_version(name):
-            case (start, version) if version == place.version and first <= start <= last:
-                found.setdefault(start, []).append(_Object(name, entry.etag, entry.size))
-    return {start: tuple(objects) for start, objects in found.items()}
-
-
-def _changed(sums: Mapping[int, _Sum], listed: Mapping[int, tuple[_Object, ...]], first: int, last: int) -> list[int]:
-    """The starts whose sum holds what is no longer in the bucket."""
-    return [
-        start
-        for start, known in sums.items()
-        if first <= start <= last and not known.objects <= {hash(one) for one in listed.get(start, ())}
-    ]
-
-
-def _unread(
-    listed: Mapping[int, tuple[_Object, ...]], sums: Mapping[int, _Sum], gone: Collection[int]
-) -> dict[int, list[_Object]]:
-    found: dict[int, list[_Object]] = {}
-    for start, objects in listed.items():
-        known = sums[start].objects if start in sums else frozenset()
-        if unread := [one for one in objects if hash(one) not in known and hash(one) not in gone]:
-            found[start] = unread
-    return found
-
-
-def _added(bucket: Bucket, place: _Place, shape: _Shape, chunk: Iterable[tuple[int, _Object]]) -> dict[int, _Sum]:
-    """What the windows there still are add up to, by start; for a thread."""
-    found: dict[int, _Sum] = {}
-    for start, one in chunk:
-        try:
-            more = _Sum(_packed(bucket, place, shape, one), frozenset({hash(one)}))
-        except Missing:
-            continue
-        except (ValueError, RecursionError) as problem:
-            reason = str(problem)[:LONGEST_REASON].rstrip(".")
-            # Its key names a Pod, which is for the log: a status must not change with every Pod.
-            _log.warning("the window %s%s is left out: %s", place.base, one.name, reason)
-            more = _Sum(None, frozenset({hash(one)}), 1, f"{reason}.")
-        found[start] = _joined(found.get(start, _Sum()), more)
-    return found
-
-
-def _packed(bucket: Bucket, place: _Place, shape: _Shape, one: _Object) -> "array[int]":
-    """A window's counts; raises Missing, and ValueError or RecursionError for what no server wrote."""
-    if one.size > LARGEST_BYTES:
-        raise ValueError(f"it has {one.size} bytes, and a window has at most {LARGEST_BYTES}")
-    body, _ = bucket.get(f"{place.base}{one.name}")
-    window = windows.from_json(json.loads(body))
-    told = windows.key(window.service, window.start, window.version, window.source)
-    if told != one.name:
-        raise ValueError("its content is that of another window than its key says")
-    return shape.pack(window)
-
-
-def _joined(one: _Sum, other: _Sum) -> _Sum:
-    packed = [part for part in (one.packed, other.packed) if part is not None]
-    return _Sum(
-        _total(packed) if packed else None,
-        one.objects | other.objects,
-        one.broken + other.broken,
-        min((example for example in (one.example, other.example) if example), default=""),
-    )
-
-
-def _total(packed: "Sequence[array[int]]") -> "array[int]":
-    if len(packed) == 1:
-        return packed[0]
-    if len(packed) == 2:
-        return array("q", map(add, *packed))
-    return array("q", map(sum, zip(*packed, strict=True)))
-
-
-def _left_out(sums: Iterable[_Sum]) -> str | None:
-    """What is wrong with windows, in a sentence; None when nothing is."""
-    broken = [one for one in sums if one.broken]
-    number = sum(one.broken for one in broken)
-    if not number:
-        return None
-    first = min(one.example for one in broken)
-    return f"1 window is left out: {first}" if number == 1 else f"{number} windows are left out, one because {first}"
-
-
-def _parsed(body: bytes, version: int) -> "tuple[Reference, _Shape]":
+def _parsed(body: bytes, version: int) -> "tuple[Reference, Shape]":
     """A reference, and what is counted for it; raises ValueError."""
     from kaizen.monitoring import reference
 
@@ -501,17 +295,17 @@ def _parsed(body: bytes, version: int) -> "tuple[Reference, _Shape]":
         why = problem if isinstance(problem, ValueError) else repr(problem)
         raise ValueError(f"reference.json of version {version} cannot be used: {why}") from problem
     features = tuple((feature.bins.name, feature.bins.cells) for feature in made.features)
-    return made, _Shape(version, features, made.prediction.bins.cells)
+    return made, Shape(version, features, made.prediction.bins.cells)
 
 
-def _verdict(reference: "Reference", shape: _Shape, parts: "Sequence[array[int]]", policy: _Policy) -> "Verdict":
+def _verdict(reference: "Reference", shape: Shape, parts: "Sequence[array[int]]", policy: _Policy) -> "Verdict":
     """The verdict on the sum of a span's windows, at least one; raises ValueError.  For a thread."""
     from kaizen.monitoring.verdict import judge
 
     try:
         return judge(
             reference,
-            shape.unpack(_total(parts)),
+            shape.unpack(total(parts)),
             floor=policy.floor,
             span_seconds=policy.spans.length,
             block_seconds=policy.block_seconds,
