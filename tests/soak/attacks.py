@@ -70,22 +70,21 @@ def _cut_off(crowd: Crowd, drip: bytes, seconds: float) -> Counter[int]:
 
 def slow_heads(server: Pod) -> str:
     """A byte of a header now and then."""
-    began = monotonic()
-    with slow_head(server.port, SLOW) as crowd:
-        found = _cut_off(crowd, b"a", LIMITS.header_seconds)
-    if found != {408: SLOW}:
-        raise Problem(f"slow heads are answered {found}")
-    return f"{SLOW} slow heads: all 408, the last after {monotonic() - began:.0f} s"
+    return _slow("heads", slow_head(server.port, SLOW), LIMITS.header_seconds)
 
 
 def slow_bodies(server: Pod) -> str:
     """A byte of a body now and then."""
+    return _slow("bodies", slow_body(server.port, SLOW), LIMITS.body_seconds)
+
+
+def _slow(what: str, clients: Crowd, seconds: float) -> str:
     began = monotonic()
-    with slow_body(server.port, SLOW) as crowd:
-        found = _cut_off(crowd, b"a", LIMITS.body_seconds)
+    with clients as crowd:
+        found = _cut_off(crowd, b"a", seconds)
     if found != {408: SLOW}:
-        raise Problem(f"slow bodies are answered {found}")
-    return f"{SLOW} slow bodies: all 408, the last after {monotonic() - began:.0f} s"
+        raise Problem(f"slow {what} are answered {found}")
+    return f"{SLOW} slow {what}: all 408, the last after {monotonic() - began:.0f} s"
 
 
 def never_readers(server: Pod) -> str:

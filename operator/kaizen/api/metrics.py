@@ -12,8 +12,6 @@ FAIRNESS_METRICS = (
 """Fairlearn's names, between groups of one sensitive feature; of a classification of two classes."""
 LATENCY_METRICS = ("latency_p50_seconds", "latency_p99_seconds")
 """Of requests of one row to the real server process."""
-DECISION_METRICS = ("accuracy", "balanced_accuracy", "f1", "precision", "recall", "matthews")
-"""Those that depend on the decision threshold."""
 
 BETTER_HIGHER = frozenset(
     {

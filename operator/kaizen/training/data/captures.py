@@ -6,6 +6,7 @@ own names, and beside them CAPTURED_COLUMNS.  Of several labels for a row the ne
 
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,15 +33,15 @@ OPTIONS = (
 )
 
 
+@dataclass(frozen=True)
 class Captured:
     """The table as a Parquet file."""
 
-    def __init__(self, path: Path, sha256: str, notes: tuple[str, ...]) -> None:
-        self.path = path
-        self.sha256 = sha256
-        """Of the files it was made of, whatever DuckDB makes of them."""
-        self.notes = notes
-        """What a person might want to know."""
+    path: Path
+    sha256: str
+    """Of the files it was made of, whatever DuckDB makes of them."""
+    notes: tuple[str, ...]
+    """What a person might want to know."""
 
 
 def captured(source: DataSource, access: Access, scratch: Path) -> Captured:
