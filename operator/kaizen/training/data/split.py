@@ -22,7 +22,6 @@ __all__ = [
     "Method",
     "Parts",
     "also_held_out",
-    "by_hash",
     "by_time",
     "draw",
     "folds",
@@ -160,11 +159,6 @@ def by_time(times: npt.NDArray[np.int64], share: float) -> Mask:
 def draw(identity: pd.DataFrame, salt: int = 0) -> Draws:
     """A number from 0 to 1 for each row that depends on its values alone; another salt draws anew."""
     return _uniform(pd.util.hash_pandas_object(identity, index=False).to_numpy(dtype=np.uint64), salt)
-
-
-def by_hash(draws: Draws, share: float) -> Mask:
-    """True for a share of the rows: the same ones as long as keys and share stay; a smaller share is a part of a larger one."""
-    return np.asarray(draws < share, dtype=np.bool_)
 
 
 def _uniform(hashes: npt.NDArray[np.uint64], salt: int) -> Draws:
