@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from socket import socket
 from ssl import SSLContext
-from time import monotonic, thread_time
+from time import thread_time
 
 from kaizen.serving.problems import error
 from kaizen.serving.settings import Limits
@@ -58,6 +58,7 @@ class Host:
         self._listeners: list[socket] = []
         self._tls: SSLContext | None = None
         self._accepting: set[asyncio.Task[None]] = set()
+        self._turn_before = 0.0
 
     async def listen(self, listeners: Sequence[socket], tls: SSLContext | None = None) -> list[asyncio.Server]:
         """Serve who connects to these."""
@@ -77,7 +78,11 @@ class Host:
 
     def begin_turn(self, now: float) -> None:
         """The first request of a turn is read."""
-        asyncio.get_running_loop().call_soon(self._end_turn)  # which is when all sockets that were ready have been read
+        loop = asyncio.get_running_loop()
+        loop.call_soon(self._end_turn)  # which is when all sockets that were ready have been read
+        if now - self._turn_before > LONG_TURN_SECONDS:  # whatever took so long, or nothing: then it costs little
+            loop.call_soon(self._accept)
+        self._turn_before = now
         self.turns.begin(now, thread_time())
 
     def send_soon(self, transport: asyncio.Transport, data: bytes) -> None:
@@ -124,10 +129,8 @@ class Host:
             connection.abort()
 
     def _end_turn(self) -> None:
-        began, self.turns.began = self.turns.began, 0.0
+        self.turns.began = 0.0
         self.send()
-        if monotonic() - began > LONG_TURN_SECONDS:
-            self._accept()
 
     def _accept(self) -> None:
         """Take who waits to be accepted: uvloop accepts one in a turn, and while turns are long nobody would get in, no probe
