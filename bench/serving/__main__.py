@@ -39,6 +39,7 @@ class Run:
         with alone():
             self.tools = install_tools()
             self.peers = {name: install_peer(name) for name in PEERS if name in options.peers}
+        os.sched_setaffinity(0, servers.LOADER_CORES)
         self.home = BENCH / "run"
         shutil.rmtree(self.home, ignore_errors=True)
         self.loads: dict[tuple[Case, str], list[load.Load]] = {}
@@ -143,8 +144,8 @@ def _options() -> argparse.Namespace:
         prog="python -m bench.serving", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--cases", nargs="+", default=[""], help="parts of names: " + ", ".join(case.name for case in CASES))
-    parser.add_argument("--seconds", type=int, default=5, help="of each load (default: %(default)s)")
-    parser.add_argument("--repeats", type=int, default=3, help="rounds (default: %(default)s)")
+    parser.add_argument("--seconds", type=int, default=3, help="of each load (default: %(default)s)")
+    parser.add_argument("--repeats", type=int, default=5, help="rounds (default: %(default)s)")
     parser.add_argument("--peers", nargs="*", default=list(PEERS), metavar="PEER", help="any of mlserver, kserve (default: both)")
     parser.add_argument("--output", type=Path, default=BENCH / "serving.json", help="all figures (default: %(default)s)")
     parser.add_argument("--lock", action="store_true", help="only pin the peers anew")

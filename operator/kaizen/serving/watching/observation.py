@@ -27,7 +27,7 @@ from kaizen.serving.watching.outbox import Item, Outbox
 __all__ = ["Cells", "Observer", "item", "source"]
 
 BUFFERED_ROWS = 65_536
-ROWS_A_SECOND = 10_000
+ROWS_A_SECOND = 5_000
 """Counted for any length of time; after a quiet time SPARED_ROWS at once.  What is more is answered and not counted."""
 SPARED_ROWS = 2 * ROWS_A_SECOND
 SLICE_VALUES = 32_768
