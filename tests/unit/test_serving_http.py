@@ -173,7 +173,8 @@ def test_an_answer_does_not_wait_for_a_large_request_nor_for_slow_ones(slow: boo
 
 def test_who_waits_is_accepted_also_where_others_than_reading_take_long(monkeypatch: pytest.MonkeyPatch) -> None:
     async def story() -> None:
-        host, accepted = Host(echo, LIMITS), []
+        accepted: list[None] = []
+        host = Host(echo, LIMITS)
         monkeypatch.setattr(host, "_accept", lambda: accepted.append(None))
         for now in (1.0, 1.0005, 1.5):
             host.begin_turn(now)

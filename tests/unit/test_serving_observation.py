@@ -30,6 +30,12 @@ CELLS = Cells(REFERENCE, "flight-delay", 7, 300, ("other", "carrier", "hour"))
 SLICE = SLICE_VALUES // 3
 
 
+@pytest.fixture(autouse=True)
+def all_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No sample, but in the tests of that."""
+    monkeypatch.setattr(observation, "SPARED_ROWS", 10**9)
+
+
 class Watched:
     """An observer, and what it gave to the bucket."""
 
@@ -88,8 +94,7 @@ def test_windows_follow_each_other_and_empty_ones_are_not_written() -> None:
 
 
 @pytest.mark.parametrize("request_rows", [1, SLICE * 2 + 1], ids=["small requests", "one large request"])
-def test_counting_goes_in_slices(request_rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(observation, "SPARED_ROWS", 10**9)
+def test_counting_goes_in_slices(request_rows: int) -> None:
     made = Watched()
     rows = SLICE * 2 + 1
     for _ in range(rows // request_rows):
@@ -114,8 +119,7 @@ def test_a_full_slice_is_counted_without_waiting_for_a_tick() -> None:
     assert (made.observer.report()["buffered"], soon) == (0, [])
 
 
-def test_a_turn_of_many_clients_is_caught_up_with(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(observation, "SPARED_ROWS", 10**9)
+def test_a_turn_of_many_clients_is_caught_up_with() -> None:
     soon: list[Any] = []
     made = Watched(soon=soon.append)
     rows = []
@@ -141,8 +145,7 @@ def test_slices_of_wide_models_are_not_too_small() -> None:
     assert made.report()["buffered"] == 1
 
 
-def test_what_the_buffer_cannot_hold_is_counted_as_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(observation, "SPARED_ROWS", 10**9)
+def test_what_the_buffer_cannot_hold_is_counted_as_dropped() -> None:
     made = Watched()
     made.offer(BUFFERED_ROWS)
     made.offer(3)
@@ -154,7 +157,8 @@ def test_what_the_buffer_cannot_hold_is_counted_as_dropped(monkeypatch: pytest.M
     assert (made.metrics.observed_rows, made.metrics.dropped_rows) == (BUFFERED_ROWS + 4, 3)
 
 
-def test_of_more_rows_than_it_takes_to_judge_a_sample_is_counted() -> None:
+def test_of_more_rows_than_it_takes_to_judge_a_sample_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(observation, "SPARED_ROWS", SPARED_ROWS)
     made = Watched()
     seconds, rows = 20, 4 * ROWS_A_SECOND // 10
     for tenth in range(10 * seconds):
@@ -173,7 +177,8 @@ def test_of_more_rows_than_it_takes_to_judge_a_sample_is_counted() -> None:
     assert made.observer.report()["current"]["rows"] == before + SPARED_ROWS, "after a quiet time all are counted"
 
 
-def test_a_clock_that_goes_back_takes_nothing_away() -> None:
+def test_a_clock_that_goes_back_takes_nothing_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(observation, "SPARED_ROWS", SPARED_ROWS)
     made = Watched()
     for _ in range(4):
         made.offer(SPARED_ROWS // 4)
