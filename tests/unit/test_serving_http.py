@@ -137,6 +137,19 @@ def test_answers_of_a_turn_are_sent_together(monkeypatch: pytest.MonkeyPatch) ->
     run(story)
 
 
+def test_a_client_that_closes_its_side_at_once_gets_its_answers() -> None:
+    async def story() -> None:
+        host = Host(echo, LIMITS)
+        connection, transport = connect(host)
+        connection.data_received(POST * 2)
+        assert host.unsent
+        assert not connection.eof_received()
+        assert not host.unsent
+        assert statuses(transport) == [200, 200]
+
+    run(story)
+
+
 def test_no_answer_waits_for_many_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "HELD_BACK_SECONDS", inf)
 

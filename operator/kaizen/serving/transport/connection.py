@@ -111,6 +111,7 @@ class Connection(asyncio.Protocol):
         if waits and self._transport.can_write_eof():  # TLS knows no half of a connection
             self._ended = True
             return True
+        self._host.send()  # the transport closes now, once what it has is sent
         return False
 
     def pause_writing(self) -> None:

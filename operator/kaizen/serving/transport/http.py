@@ -29,6 +29,7 @@ LONG_TURN_SECONDS = 0.001
 MOST_UNSENT = 32
 """Answers that are sent together."""
 LARGE_BYTES = 16 << 10
+"""An answer that is sent at once."""
 MOST_ACCEPTED = 64
 """Connections that are taken in one turn."""
 
