@@ -8,6 +8,7 @@ and 503 otherwise.
 import time
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
+from functools import partial
 
 from kaizen.serving.watching.capture import Capture
 from kaizen.serving.watching.feedback import Feedback
@@ -50,20 +51,20 @@ class Delivery:
         self._service, self._source = service, source
         left = list(rest)
 
-        def outbox(kind: str, written: Callable[[int], None], lost: Callable[[int], None], most: int = WAITING) -> Outbox:
+        def outbox(kind: str, counted: str, most: int = WAITING) -> Outbox:
             return Outbox(
                 kind,
                 write,
-                written=written,
-                lost=lost,
+                written=partial(metrics.count, f"{counted}_written"),
+                lost=partial(metrics.count, f"{counted}_lost"),
                 told=lambda what, item: told(kind, what, item),
                 waiting=[item for other, item in left if other == kind],
                 most=most,
             )
 
-        self.windows = outbox(WINDOWS, self._windows_written, self._windows_lost)
-        self.labels = outbox(LABELS, self._labels_written, self._labels_lost)
-        self.captures = outbox(CAPTURES, self._captures_written, self._captures_lost, WAITING_CAPTURES)
+        self.windows = outbox(WINDOWS, "windows")
+        self.labels = outbox(LABELS, "labels")
+        self.captures = outbox(CAPTURES, "capture_files", WAITING_CAPTURES)
         self._files = self._capture_files = 0
         self._capture_due = False
         self._taken = 0
@@ -130,21 +131,3 @@ class Delivery:
     def _key(self, place: str, number: int) -> str:
         date = datetime.now(UTC).date().isoformat()
         return f"{place}/{self._service}/{date}/{self._source}-{number}.jsonl.gz"
-
-    def _windows_written(self, units: int) -> None:
-        self._metrics.windows_written += units
-
-    def _windows_lost(self, units: int) -> None:
-        self._metrics.windows_lost += units
-
-    def _captures_written(self, units: int) -> None:
-        self._metrics.capture_files_written += units
-
-    def _captures_lost(self, units: int) -> None:
-        self._metrics.capture_files_lost += units
-
-    def _labels_written(self, units: int) -> None:
-        self._metrics.labels_written += units
-
-    def _labels_lost(self, units: int) -> None:
-        self._metrics.labels_lost += units

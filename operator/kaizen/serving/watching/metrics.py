@@ -120,6 +120,10 @@ class Metrics:
         self.predict_seconds += seconds
         self.predict_buckets[bisect_left(BUCKETS_SECONDS, seconds)] += 1
 
+    def count(self, counter: str, units: int) -> None:
+        """Add to a counter, by its name among the fields."""
+        setattr(self, counter, getattr(self, counter) + units)
+
     def answered(self, status: int) -> None:
         """The public port sent an answer."""
         self.statuses[status] = self.statuses.get(status, 0) + 1
