@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
@@ -20,7 +21,7 @@ from kaizen.serving.settings import Settings
 from kaizen.serving.watching.metrics import Metrics
 from kaizen.serving.watching.outbox import Item
 
-__all__ = ["become_worker"]
+__all__ = ["Inheritance", "become_worker"]
 
 log = logging.getLogger(__name__)
 
@@ -37,25 +38,33 @@ class _Worker(Server):
         self._slot.publish(self._metrics.words(), self.window())
 
 
-def become_worker(
-    settings: Settings,
-    loaded: Loaded,
-    sockets: list[socket.socket],
-    channel: socket.socket,
-    slot: Slot,
-    name: str,
-    rest: list[tuple[str, Item]],
-) -> NoReturn:
+@dataclass(frozen=True)
+class Inheritance:
+    """What a worker has from its parent."""
+
+    settings: Settings
+    loaded: Loaded
+    sockets: list[socket.socket]
+    """Listeners of the public port."""
+    channel: socket.socket
+    slot: Slot
+    name: str
+    """The source of its windows."""
+    rest: list[tuple[str, Item]]
+    """What a worker that died had still to write."""
+
+
+def become_worker(given: Inheritance) -> NoReturn:
     """What happens after a fork: nothing of the parent is touched again, and its stack is never returned to."""
     code = 1
     try:
         signal.set_wakeup_fd(-1)
         for number in (*ENDING, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)
-        _let_go({channel.fileno(), *(one.fileno() for one in sockets)})
-        loaded.model.schema.renew()
+        _let_go({given.channel.fileno(), *(one.fileno() for one in given.sockets)})
+        given.loaded.model.schema.renew()
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_answer(settings, loaded, sockets, channel, slot, name, rest))
+            runner.run(_answer(given))
         code = 0
     except BaseException:
         log.exception("the worker broke")
@@ -64,20 +73,12 @@ def become_worker(
         os._exit(code)
 
 
-async def _answer(
-    settings: Settings,
-    loaded: Loaded,
-    sockets: list[socket.socket],
-    channel: socket.socket,
-    slot: Slot,
-    name: str,
-    rest: list[tuple[str, Item]],
-) -> None:
-    worker = _Worker(settings, Metrics(), slot)
+async def _answer(given: Inheritance) -> None:
+    worker = _Worker(given.settings, Metrics(), given.slot)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
-    voice = await speak(channel, lambda: worker.end(signal.SIGINT))
-    await worker.begin(loaded, name, told=voice.tell, rest=rest)
-    await worker.open(sockets)
+    voice = await speak(given.channel, lambda: worker.end(signal.SIGINT))
+    await worker.begin(given.loaded, given.name, told=voice.tell, rest=given.rest)
+    await worker.open(given.sockets)
     worker.publish()
     keeping = asyncio.ensure_future(worker.keep_house())
     try:

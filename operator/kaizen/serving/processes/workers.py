@@ -29,7 +29,7 @@ from kaizen.serving.processes.board import Board, Slot
 from kaizen.serving.processes.channel import follow
 from kaizen.serving.processes.loading import Loaded, load
 from kaizen.serving.processes.process import ENDING, SWEEP_SECONDS, Port, Process
-from kaizen.serving.processes.worker import become_worker
+from kaizen.serving.processes.worker import Inheritance, become_worker
 from kaizen.serving.routes import AdminRoutes, MetricsRoutes, PublicRoutes
 from kaizen.serving.settings import Settings
 from kaizen.serving.transport import tls
@@ -191,7 +191,7 @@ class _Parent(Process):
         signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)  # until the worker has its own handlers
         pid = os.fork()
         if not pid:
-            become_worker(self._settings, loaded, self._sockets[slot], there, place, name, rest)
+            become_worker(Inheritance(self._settings, loaded, self._sockets[slot], there, place, name, rest))
         signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
         there.close()
         worker = self._workers[slot] = _Worker(number, pid, name, place, here)
