@@ -35,6 +35,8 @@ MOST_PROBLEMS = 5
 MOST_TURNS = 2000
 """Of the loop, until every answer is there."""
 WARM_SHARE = 0.5
+MOST_REFUSED = 0.001
+"""Of good requests."""
 GROWTH = 0.05
 SMALL_BYTES = 4 << 20
 """Growth that is no growth: one arena of the allocator more or less."""
@@ -57,6 +59,8 @@ class Figures:
     answers: Counter[int] = field(default_factory=Counter)
     right: int = 0
     """Good requests that got the right answer between the others."""
+    refused: int = 0
+    """Good requests that got a 503 with Retry-After: this thread, which makes the inputs too, had fallen behind."""
     before_bytes: int = 0
     after_bytes: int = 0
     problems: list[str] = field(default_factory=list)
@@ -65,7 +69,7 @@ class Figures:
         statuses = ", ".join(f"{status}: {count:,}" for status, count in sorted(self.answers.items()))
         return (
             f"{self.inputs:,} inputs in {self.seconds:.0f} s ({self.inputs / max(self.seconds, 1e-9):,.0f} a second); "
-            f"answers {statuses}; {self.right:,} good requests between them answered right; "
+            f"answers {statuses}; {self.right:,} good requests between them answered right, {self.refused:,} refused; "
             f"memory {self.before_bytes / 2**20:.1f} → {self.after_bytes / 2**20:.1f} MiB"
         )
 
@@ -198,6 +202,9 @@ class _Fuzz:
 
     def _check(self, right: Right, transport: FakeTransport) -> None:
         head, _, body = bytes(transport.written).partition(b"\r\n\r\n")
+        if head.startswith(b"HTTP/1.1 503 ") and b"\r\nRetry-After: " in head:
+            self.figures.refused += 1
+            return
         if not head.startswith(b"HTTP/1.1 200 ") or body != right.answer:
             raise Problem(f"a good request is answered {bytes(transport.written)!r}")
         self.figures.right += 1
@@ -249,6 +256,8 @@ async def _all(run: _Fuzz, first: int, inputs: int, seconds: float, directory: P
         figures.inputs += BATCH
     figures.seconds = monotonic() - began
     figures.after_bytes = resident_bytes()
+    if figures.refused > max(1, MOST_REFUSED * figures.right):
+        figures.problems.append(f"{figures.refused} good requests are refused, and {figures.right} are answered")
     growth = figures.after_bytes - figures.before_bytes
     if warm and growth > max(SMALL_BYTES, GROWTH * figures.before_bytes):
         figures.problems.append(f"memory grew by {growth / 2**20:.1f} MiB")

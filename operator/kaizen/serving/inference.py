@@ -13,11 +13,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from time import perf_counter
 from typing import Any
 
-import numpy as np
-
 from kaizen.serving.bodies.answers import Explained, monitored
 from kaizen.serving.bodies.protocol import Parsed
-from kaizen.serving.engine.base import Answer, Column, Prepared, as_columns, some_rows
+from kaizen.serving.engine.base import Answer, Column, Prepared, as_columns, joined, some_rows
 from kaizen.serving.model import Model
 from kaizen.serving.problems import Overloaded
 from kaizen.serving.watching.capture import Capture
@@ -94,10 +92,7 @@ class Inference:
         if self.waiting >= self._waiting:
             raise Overloaded(f"{self.waiting} requests are waiting for an answer already; try again in a second")
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        kinds: tuple[Any, ...] = ()
-        if self._joins:
-            columns = as_columns(columns)
-            kinds = tuple(_kinds(columns[i]) for i in self._strict)
+        kinds = _kinds(columns, self._strict) if self._joins else ()
         self._line.append(_Job(parsed, columns, kinds, future, began))
         self._turn_soon()
         return future
@@ -142,9 +137,7 @@ class Inference:
 
     def _call(self, parts: Sequence["_Part"]) -> None:
         rows = sum(part.rows for part in parts)
-        columns = parts[0].columns
-        if len(parts) > 1:
-            columns = [_joined(column) for column in zip(*(as_columns(part.columns) for part in parts), strict=True)]
+        columns = parts[0].columns if len(parts) == 1 else joined([part.columns for part in parts])
         answer = self._engine.predict(columns, rows)
         if parts[0].job.parsed.explain:
             answer = Explained(answer, self._engine.explain(columns, rows))
@@ -206,14 +199,16 @@ class _Part:
         self.columns = some_rows(job.columns, first, first + rows)
 
 
-def _kinds(column: Column) -> Any:
+def _kinds(prepared: Prepared, inputs: Sequence[int]) -> tuple[Any, ...]:
+    """Of which types the values of these inputs are."""
+    if isinstance(prepared, tuple):
+        return tuple(frozenset((type(prepared[i]),)) for i in inputs)
+    columns = as_columns(prepared) if inputs else []
+    return tuple(_kind(columns[i]) for i in inputs)
+
+
+def _kind(column: Column) -> Any:
     return frozenset(map(type, column)) if isinstance(column, list) else column.dtype
-
-
-def _joined(columns: Sequence[Column]) -> Column:
-    if all(isinstance(column, list) for column in columns):
-        return [value for column in columns for value in column]
-    return np.concatenate([np.asarray(column) for column in columns])
 
 
 def _cut(answer: Answer, first: int, rows: int) -> Answer:

@@ -33,6 +33,7 @@ __all__ = [
     "Value",
     "as_columns",
     "as_rows",
+    "joined",
     "prepare",
     "some_rows",
 ]
@@ -219,6 +220,19 @@ def some_rows(prepared: Prepared, first: int, last: int) -> Prepared:
     if isinstance(prepared, tuple):
         return prepared
     return [column[first:last] for column in prepared] if isinstance(prepared, list) else prepared[first:last]
+
+
+def joined(parts: Sequence[Prepared]) -> list[Column]:
+    """The rows of all, one after another."""
+    if all(isinstance(part, tuple) for part in parts):
+        return [list(column) for column in zip(*parts, strict=True)]
+    return [_joined(column) for column in zip(*map(as_columns, parts), strict=True)]
+
+
+def _joined(columns: Sequence[Column]) -> Column:
+    if all(isinstance(column, list) for column in columns):
+        return [value for column in columns for value in column]
+    return np.concatenate([np.asarray(column) for column in columns])
 
 
 def _value(wanted: Input, value: Value, row: int | None) -> Value:
