@@ -1,5 +1,6 @@
 """Request bodies: what is accepted becomes exactly these columns, what is not gets a sentence that names the input."""
 
+import itertools
 import json
 from typing import Any
 
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from kaizen.serving.bodies.answers import Renderer, datatype_of, monitored
 from kaizen.serving.bodies.protocol import Schema
+from kaizen.serving.bodies.quick import MOST_LEARNED
 from kaizen.serving.engine.base import Answer, Input, as_columns, prepare
 from kaizen.serving.problems import RequestError
 from tests.support.serving import INPUTS, FakeEngine
@@ -314,13 +316,14 @@ def inputs_of(schema: Schema) -> list[Input]:
 def slowly(schema: Schema, given: bytes) -> Any:
     """Columns as the general way reads them and the engine prepares them, or the sentence."""
     general = Schema(schema.columns, schema.ignored, schema.outputs)
+    general._kept = schema._kept
     general._quick._ways.clear()
     try:
         parsed = general.parse(given)
     except RequestError as problem:
         return str(problem)
     prepared = prepare(inputs_of(schema), parsed.columns)
-    return parsed.rows, repr(parsed.columns), repr(prepared), parsed.outputs, parsed.explain, parsed.binary
+    return parsed.rows, repr(sorted(parsed.columns.items())), repr(prepared), parsed.outputs, parsed.explain, parsed.binary
 
 
 def quickly(schema: Schema, given: bytes) -> Any:
@@ -329,7 +332,7 @@ def quickly(schema: Schema, given: bytes) -> Any:
     except RequestError as problem:
         return str(problem)
     prepared = prepare(inputs_of(schema), parsed.columns) if parsed.prepared is None else as_columns(parsed.prepared)
-    return parsed.rows, repr(parsed.columns), repr(prepared), parsed.outputs, parsed.explain, parsed.binary
+    return parsed.rows, repr(sorted(parsed.columns.items())), repr(prepared), parsed.outputs, parsed.explain, parsed.binary
 
 
 ASKED = {
@@ -456,6 +459,96 @@ def test_both_ways_read_the_same(given: list[Any]) -> None:
     sent = json.dumps({"inputs": given}).encode()
     assert quickly(SCHEMA, sent) == slowly(SCHEMA, sent)
     assert quickly(NUMBERS, sent) == slowly(NUMBERS, sent)
+
+
+NUMERIC = ["FP64", "INT64", "INT8", "UINT64"]
+SENT_AS = {
+    "carrier": ["BYTES"],
+    "distance": NUMERIC,
+    "hour": NUMERIC,
+    "weekend": ["BOOL"],
+    "flight": ["BYTES", "X"],
+    "time": ["INT64"],
+}
+VALUES: dict[str, st.SearchStrategy[Any]] = {
+    "FP64": st.floats(allow_nan=False, allow_infinity=False) | st.integers(-3, 3),
+    "INT64": st.integers(-(2**63), 2**63 - 1),
+    "INT8": st.integers(-128, 127),
+    "UINT64": st.integers(0, 2**63 - 1),
+    "BYTES": st.text(max_size=3),
+    "BOOL": st.booleans(),
+    "X": anything,
+}
+
+
+@st.composite
+def alike(draw: st.DrawFn) -> list[bytes]:
+    """Requests with the same inputs in the same order, of which some are wrong, or have another number of rows."""
+    names = draw(st.permutations([*GOOD, *draw(st.sets(st.sampled_from(["flight", "time"])))]))
+    sent_as = {name: draw(st.sampled_from(SENT_AS[name])) for name in names}
+    rows = draw(st.integers(1, 3))
+
+    def one(spoiled: bool) -> bytes:
+        values = {name: VALUES[sent_as[name]] | st.none() | (anything if spoiled else st.nothing()) for name in names}
+        data = {name: draw(st.lists(values[name], min_size=rows - spoiled, max_size=rows + spoiled)) for name in names}
+        return json.dumps({"inputs": [tensor(name, sent_as[name], data[name]) for name in names]}).encode()
+
+    return [one(spoiled) for spoiled in draw(st.lists(st.booleans(), min_size=1, max_size=5))]
+
+
+@settings(max_examples=60)
+@given(alike(), st.booleans())
+def test_what_was_learned_is_read_as_the_general_way_reads_it(sent: list[bytes], all_kept: bool) -> None:
+    schema = Schema(INPUTS, SCHEMA.ignored, SCHEMA.outputs)
+    if all_kept:
+        schema.keep_all()
+    for request in (*sent, *sent, *sent):
+        assert quickly(schema, request) == slowly(schema, request)
+
+
+def reordered(*names: str, rows: int = 2, **datatypes: str) -> bytes:
+    """The good request's first rows with its inputs in this order, and keys among them."""
+    data = GOOD | {"flight": ("BYTES", ["AA1", "AA2"]), "time": ("BYTES", ["2013-07-01", "2013-07-02"])}
+    sent = [tensor(name, datatypes.get(name, data[name][0]), data[name][1][:rows]) for name in names]
+    return json.dumps({"inputs": sent}).encode()
+
+
+OTHERS = {
+    "another order": reordered("weekend", "hour", "carrier", "distance"),
+    "keys among them": reordered("flight", "carrier", "time", "distance", "hour", "weekend"),
+    "one row with its key": reordered("flight", "carrier", "distance", "hour", "weekend", rows=1),
+    "hours as doubles": reordered("carrier", "distance", "hour", "weekend", hour="FP64"),
+}
+
+
+@pytest.mark.parametrize("sent", OTHERS.values(), ids=OTHERS)
+def test_a_kind_of_request_that_came_twice_is_read_quickly(sent: bytes) -> None:
+    schema = Schema(INPUTS, SCHEMA.ignored, SCHEMA.outputs)
+    schema.keep_all()
+    first, second, third = schema.parse(sent), schema.parse(sent), schema.parse(sent)
+    assert [one.prepared is not None for one in (first, second, third)] == [False, False, True]
+    assert dict(third.columns) == dict(first.columns)
+    assert third.width == first.width
+
+
+def test_only_so_many_kinds_are_learned() -> None:
+    """Each takes memory and a moment; who sends ever new ones is read the general way."""
+    schema = Schema(INPUTS, SCHEMA.ignored, SCHEMA.outputs)
+    before = len(schema._quick._ways)
+    for names in itertools.permutations(GOOD):
+        for _ in range(3):
+            schema.parse(reordered(*names))
+    assert len(schema._quick._ways) == before + MOST_LEARNED
+
+
+def test_a_request_that_is_read_the_general_way_for_its_values_teaches_nothing() -> None:
+    """It is their shape that is special."""
+    inputs = [tensor(name, "FP64" if name == "hour" else kind, data) | {"shape": [2, 1]} for name, (kind, data) in GOOD.items()]
+    sent = json.dumps({"inputs": inputs}).encode()
+    schema = Schema(INPUTS)
+    before = len(schema._quick._ways)
+    assert [schema.parse(sent).prepared for _ in range(4)] == [None] * 4
+    assert len(schema._quick._ways) == before
 
 
 def only_its_own_error(given: bytes) -> None:

@@ -146,11 +146,11 @@ class Schema:
         Raises RequestError and nothing else.
         """
         if json_bytes is None and (found := self._quick.read(body)) is not None:
-            request, rows, given, prepared = found
+            request, rows, given, prepared, names = found
             id = self.new_id() if request.id is None else request.id
             if request.outputs is None and request.parameters is None:
-                return Parsed(id, rows, given, prepared=prepared, names=self._column_names)
-            return Parsed(id, rows, given, *self._asked(request), prepared, self._column_names)
+                return Parsed(id, rows, given, prepared=prepared, names=names)
+            return Parsed(id, rows, given, *self._asked(request), prepared, names)
         document, tail = binary.split(body, json_bytes)
         try:
             request = _request.decode(document)
@@ -159,6 +159,8 @@ class Schema:
         tensors = _tensors(request.inputs, tail)
         cast = request.parameters is not None and request.parameters.allow_cast
         id, rows, found_columns = self._accept(tensors, request.id, cast)
+        if tail is None:
+            self._quick.learn(tensors, rows, self._kept)
         return Parsed(id, rows, found_columns, *self._asked(request))
 
     def accept(

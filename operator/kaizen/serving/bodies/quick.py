@@ -1,31 +1,32 @@
-"""The requests that nearly all clients send, read by one decoder made for the model.  Pure.
+"""The requests that nearly all clients send, read by decoders made for the model.  Pure.
 
-One call reads and checks the whole body: every input once and in the model's order, each of its own datatype, or one table
-of doubles.  What does not fit exactly is left to the general way, which also knows what to say about it.
+One call reads and checks the whole body: each input once, of one datatype and in one order, or one table of doubles.  What
+does not fit exactly is left to the general way, which also knows what to say about it.  The order is the model's, or one that
+a client has used before: most send always the same columns in the same order, with keys and a timestamp among them.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Sequence
 from itertools import chain
 from struct import pack
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, Protocol
 
 import msgspec
 import numpy as np
 
-from kaizen.serving.bodies.readers import NUMBERS, Column
+from kaizen.serving.bodies.readers import ACCEPTED, NUMBERS, Column, Tensor
 from kaizen.serving.engine.base import Matrix, Prepared, Row
 
 __all__ = ["Quick"]
 
 WIDEST = 256
 """Inputs; each has a class of its own."""
+MOST_LEARNED = 4
+"""Layouts for the life of a process: to learn one takes some milliseconds."""
+MOST_SEEN = 64
 _NAN = float("nan")
-_KINDS: dict[str, Any] = {
-    "FP64": float,
-    "INT64": Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)],
-    "BYTES": str,
-    "BOOL": bool,
-}
+
+_Layout = tuple[tuple[str, str], ...]
+"""Names and datatypes of a request's inputs, in their order."""
 
 
 class _NotBinary(msgspec.Struct, gc=False):
@@ -41,9 +42,16 @@ class Found(NamedTuple):
     """With id, parameters and outputs."""
     rows: int
     given: Prepared
-    """The model's inputs, with None for a missing value."""
+    """The model's inputs, with None for a missing value, and others that are kept."""
     prepared: Prepared
-    """As the engine takes them: NaN for a missing number."""
+    """The model's inputs as the engine takes them: NaN for a missing number."""
+    names: tuple[str, ...]
+    """Of what is given."""
+
+
+class _Way(Protocol):
+    def read(self, body: bytes) -> Found | None:
+        """What the body says; None, or a ValueError, when it is not such a request."""
 
 
 class Quick:
@@ -51,27 +59,25 @@ class Quick:
 
     def __init__(self, columns: Sequence[Column], fields: Sequence[tuple[str, Any, Any]]) -> None:
         """`fields` are those of a request beside its inputs."""
-        self._fields = fields
-        self._width = len(columns)
-        self._nullable = [i for i, one in enumerate(columns) if one.nullable and one.datatype in (NUMBERS | {"BOOL"})]
-        self._names = {one.name for one in columns}
-        self._ways: list[Callable[[bytes], Found | None]] = []
+        self._columns, self._fields = columns, fields
+        self._ways: list[_Way] = []
         """The one that fitted last comes first."""
-        if 0 < self._width <= WIDEST:
-            one = Annotated[int, msgspec.Meta(ge=1, le=1)]
-            self._row = self._decoder([_named(column, one, 1) for column in columns])
-            self._rows = self._decoder([_named(column, int, None) for column in columns])
-            self._ways += [self._read_row, self._read_rows]
+        self._known: set[tuple[_Layout, bool]] = set()
+        """Layouts, each for one row or for several."""
+        self._seen: set[tuple[_Layout, bool]] = set()
+        self._left = MOST_LEARNED
+        own: _Layout = tuple((one.name, one.datatype) for one in columns)
+        if own and len(own) <= WIDEST:
+            self._add(own, True, ())
+            self._add(own, False, ())
         if columns and all(one.datatype in NUMBERS for one in columns):  # without missing values
-            self._table = self._decoder([_table(self._width, float)])
-            self._nested = self._decoder([_table(self._width, list[float])])
-            self._ways += [self._read_table, self._read_nested]
+            self._ways += [_Table(columns, fields), _Nested(columns, fields)]
 
     def read(self, body: bytes) -> Found | None:
         """What the body says; None when it is not one of these requests."""
         for place, way in enumerate(self._ways):
             try:
-                found = way(body)
+                found = way.read(body)
             except (ValueError, RecursionError):  # msgspec's are among them
                 continue
             if found is not None:
@@ -80,57 +86,136 @@ class Quick:
                 return found
         return None
 
-    def _read_row(self, body: bytes) -> Found | None:
-        request = self._row.decode(body)
+    def learn(self, inputs: Sequence[Tensor], rows: int, kept: Collection[str]) -> None:
+        """The general way has read a request with these inputs: when it does so again, the next of the kind is read here.
+
+        `kept` are the inputs beside the model's that are given on.
+        """
+        if not self._left or any(len(one.shape) != 1 for one in inputs):
+            return
+        layout = tuple([(one.name, one.datatype) for one in inputs])
+        key = (layout, rows == 1)
+        if key not in self._seen:
+            if len(self._seen) >= MOST_SEEN:
+                self._seen.clear()
+            self._seen.add(key)
+        elif key not in self._known and len(layout) <= WIDEST and self._fits(layout):
+            self._left -= 1
+            self._add(*key, kept)
+
+    def _fits(self, layout: _Layout) -> bool:
+        """Whether each of the model's inputs is there, of a datatype that is taken as it is."""
+        sent = dict(layout)
+        return all(sent.get(one.name) in ACCEPTED[one.datatype] for one in self._columns)
+
+    def _add(self, layout: _Layout, single: bool, kept: Collection[str]) -> None:
+        made = _Row if single else _Rows
+        self._ways.append(made(self._columns, layout, self._fields, kept))
+        self._known.add((layout, single))
+
+
+class _Columns:
+    """Each input by name, in one order."""
+
+    length: int | None = None
+    """Rows, where that is fixed."""
+
+    def __init__(
+        self, columns: Sequence[Column], layout: _Layout, fields: Sequence[tuple[str, Any, Any]], kept: Collection[str]
+    ) -> None:
+        by_name = {one.name: one for one in columns}
+        self._decoder = _decoder([self._tensor(by_name.get(name), name, datatype) for name, datatype in layout], fields)
+        self._nullable = [i for i, one in enumerate(columns) if one.nullable and one.datatype in (NUMBERS | {"BOOL"})]
+        self._width = len(columns)
+        sent = [name for name, _ in layout]
+        self._names = (*by_name, *(name for name in sent if name in kept))
+        places = [sent.index(name) for name in self._names]
+        self._places = None if places == list(range(len(sent))) else places
+        """Where what is given is among what is sent."""
+
+    def _tensor(self, column: Column | None, name: str, datatype: str) -> type[msgspec.Struct]:
+        length = self.length
+        kind: Any = Any if column is None else ACCEPTED[column.datatype][datatype]
+        if column is not None and column.nullable:
+            kind = kind | None
+        data: Any = list[kind]
+        rows: Any = int
+        if length is not None:
+            data = Annotated[data, msgspec.Meta(min_length=length, max_length=length)]
+            rows = Annotated[int, msgspec.Meta(ge=length, le=length)]
+        return _tensor(Literal[name], tuple[rows], datatype, data)
+
+
+class _Row(_Columns):
+    length = 1
+
+    def read(self, body: bytes) -> Found | None:
+        request = self._decoder.decode(body)
         row: Row = tuple([tensor.data[0] for tensor in request.inputs])
-        return Found(request, 1, row, self._prepared_row(row) if None in row else row)
+        if self._places is None:
+            return Found(request, 1, row, self._prepared(row) if None in row else row, self._names)
+        given: Row = tuple([row[i] for i in self._places])
+        row = given[: self._width]
+        return Found(request, 1, given, self._prepared(row) if None in row else row, self._names)
 
-    def _read_rows(self, body: bytes) -> Found | None:
-        """More than one: one row has a quicker way."""
-        request = self._rows.decode(body)
-        columns = [tensor.data for tensor in request.inputs]
-        rows = len(columns[0])
-        if rows < 2 or any(tensor.shape[0] != rows or len(tensor.data) != rows for tensor in request.inputs):
-            return None
-        return Found(request, rows, columns, self._prepared(columns))
-
-    def _read_table(self, body: bytes) -> Found | None:
-        request = self._table.decode(body)
-        (table,), width = request.inputs, self._width
-        rows, data = table.shape[0], table.data
-        if not rows or len(data) != rows * width or (width > 1 and table.name in self._names):
-            return None
-        given = tuple(data) if rows == 1 else _matrix(data, rows)
-        return Found(request, rows, given, given)
-
-    def _read_nested(self, body: bytes) -> Found | None:
-        request = self._nested.decode(body)
-        (table,), width = request.inputs, self._width
-        rows, data = table.shape[0], table.data
-        if not rows or len(data) != rows or (width > 1 and table.name in self._names) or set(map(len, data)) != {width}:
-            return None
-        given = tuple(data[0]) if rows == 1 else _matrix(list(chain.from_iterable(data)), rows)
-        return Found(request, rows, given, given)
-
-    def _prepared_row(self, row: Row) -> Row:
+    def _prepared(self, row: Row) -> Row:
         values = list(row)
         for i in self._nullable:
             if values[i] is None:
                 values[i] = _NAN
         return tuple(values)
 
+
+class _Rows(_Columns):
+    """More than one: one row has a quicker way."""
+
+    def read(self, body: bytes) -> Found | None:
+        request = self._decoder.decode(body)
+        columns = [tensor.data for tensor in request.inputs]
+        rows = len(columns[0])
+        if rows < 2 or any(tensor.shape[0] != rows or len(tensor.data) != rows for tensor in request.inputs):
+            return None
+        if self._places is not None:
+            columns = [columns[i] for i in self._places]
+        return Found(request, rows, columns, self._prepared(columns[: self._width]), self._names)
+
     def _prepared(self, columns: list[Any]) -> list[Any]:
-        prepared = columns
         for i in self._nullable:
             if None in columns[i]:
-                if prepared is columns:
-                    prepared = columns.copy()
-                prepared[i] = [_NAN if value is None else value for value in columns[i]]
-        return prepared
+                columns[i] = [_NAN if value is None else value for value in columns[i]]
+        return columns
 
-    def _decoder(self, tensors: list[type[msgspec.Struct]]) -> "msgspec.json.Decoder[Any]":
-        inputs: tuple[str, Any] = ("inputs", tuple[tuple(tensors)])  # type: ignore[misc]
-        return msgspec.json.Decoder(msgspec.defstruct("Request", [inputs, *self._fields]))
+
+class _Table:
+    """One tensor of shape [rows, inputs], its values row by row."""
+
+    def __init__(self, columns: Sequence[Column], fields: Sequence[tuple[str, Any, Any]], kind: Any = float) -> None:
+        self._names = tuple(one.name for one in columns)
+        width = self._width = len(columns)
+        shape = tuple[int, Annotated[int, msgspec.Meta(ge=width, le=width)]]
+        self._decoder = _decoder([_tensor(str, shape, "FP64", list[kind])], fields)
+
+    def read(self, body: bytes) -> Found | None:
+        request = self._decoder.decode(body)
+        (table,), width = request.inputs, self._width
+        rows, data = table.shape[0], self._values(table.data)
+        if not rows or len(data) != rows * width or (width > 1 and table.name in self._names):
+            return None
+        given = tuple(data) if rows == 1 else _matrix(data, rows)
+        return Found(request, rows, given, given, self._names)
+
+    def _values(self, data: list[Any]) -> list[float]:
+        return data
+
+
+class _Nested(_Table):
+    """Its rows as lists."""
+
+    def __init__(self, columns: Sequence[Column], fields: Sequence[tuple[str, Any, Any]]) -> None:
+        super().__init__(columns, fields, list[float])
+
+    def _values(self, data: list[Any]) -> list[float]:
+        return list(chain.from_iterable(data)) if set(map(len, data)) == {self._width} else []
 
 
 def _matrix(data: list[float], rows: int) -> Matrix:
@@ -138,17 +223,9 @@ def _matrix(data: list[float], rows: int) -> Matrix:
     return np.frombuffer(pack(f"{len(data)}d", *data)).reshape(rows, -1)
 
 
-def _named(column: Column, rows: Any, length: int | None) -> type[msgspec.Struct]:
-    kind = _KINDS[column.datatype]
-    kind = kind | None if column.nullable else kind
-    data: Any = list[kind]  # type: ignore[valid-type]
-    if length is not None:
-        data = Annotated[data, msgspec.Meta(min_length=length, max_length=length)]
-    return _tensor(Literal[column.name], tuple[rows], column.datatype, data)
-
-
-def _table(width: int, kind: Any) -> type[msgspec.Struct]:
-    return _tensor(str, tuple[int, Annotated[int, msgspec.Meta(ge=width, le=width)]], "FP64", list[kind])
+def _decoder(tensors: list[type[msgspec.Struct]], fields: Sequence[tuple[str, Any, Any]]) -> "msgspec.json.Decoder[Any]":
+    inputs: tuple[str, Any] = ("inputs", tuple[tuple(tensors)])  # type: ignore[misc]
+    return msgspec.json.Decoder(msgspec.defstruct("Request", [inputs, *fields]))
 
 
 def _tensor(name: Any, shape: Any, datatype: str, data: Any) -> type[msgspec.Struct]:

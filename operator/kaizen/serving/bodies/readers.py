@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from kaizen.serving.problems import UNREADABLE, RequestError, lower, shortened, unreadable
 
-__all__ = ["Column", "Reader", "TableReader", "Tensor", "Values", "read_any", "rows_of"]
+__all__ = ["ACCEPTED", "Column", "Reader", "TableReader", "Tensor", "Values", "read_any", "rows_of"]
 
 Values = list[Any] | NDArray[Any]
 
@@ -52,7 +52,7 @@ _INTEGERS: dict[str, Any] = {
     **{f"INT{bits}": Annotated[int, msgspec.Meta(ge=-(2 ** (bits - 1)), le=2 ** (bits - 1) - 1)] for bits in (8, 16, 32, 64)},
     **{f"UINT{bits}": Annotated[int, msgspec.Meta(ge=0, le=2 ** min(bits, 63) - 1)] for bits in (8, 16, 32, 64)},
 }
-_ACCEPTED: dict[str, dict[str, Any]] = {
+ACCEPTED: dict[str, dict[str, Any]] = {
     "FP64": {"FP64": float, **_INTEGERS},
     "INT64": {"FP64": float, **_INTEGERS},
     "BYTES": {"BYTES": str},
@@ -75,9 +75,9 @@ class Reader:
     """Reads the values of one column."""
 
     def __init__(self, column: Column) -> None:
-        if column.datatype not in _ACCEPTED:
+        if column.datatype not in ACCEPTED:
             raise ValueError(
-                f"input {column.name!r} of the model has datatype {column.datatype!r}; known are {', '.join(_ACCEPTED)}"
+                f"input {column.name!r} of the model has datatype {column.datatype!r}; known are {', '.join(ACCEPTED)}"
             )
         self.column = column
 
@@ -218,7 +218,7 @@ def rows_of(number: int) -> str:
 
 def _kind(tensor: Tensor, wanted: str, cast: bool) -> Any:
     """How JSON of the tensor's datatype is read for a column; None: not at all."""
-    kind = _ACCEPTED[wanted].get(tensor.datatype)
+    kind = ACCEPTED[wanted].get(tensor.datatype)
     if kind is not None or tensor.datatype not in _ROUNDED or wanted != "FP64":
         return kind
     if cast or (tensor.parameters is not None and tensor.parameters.get("allow_cast") is True):
