@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from kaizen.serving.bodies import quick
 from kaizen.serving.bodies.answers import Renderer, datatype_of, monitored
 from kaizen.serving.bodies.protocol import Schema
-from kaizen.serving.bodies.quick import MOST_LEARNED
+from kaizen.serving.bodies.quick import ENOUGH, MOST_LEARNED
 from kaizen.serving.engine.base import Answer, Input, as_columns, prepare
 from kaizen.serving.problems import RequestError
 from tests.support.serving import INPUTS, FakeEngine
@@ -496,9 +497,15 @@ def alike(draw: st.DrawFn) -> list[bytes]:
     return [one(spoiled) for spoiled in draw(st.lists(st.booleans(), min_size=1, max_size=5))]
 
 
-@settings(max_examples=60)
+@pytest.fixture
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What came twice is learned."""
+    monkeypatch.setattr(quick, "ENOUGH", 2)
+
+
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(alike(), st.booleans())
-def test_what_was_learned_is_read_as_the_general_way_reads_it(sent: list[bytes], all_kept: bool) -> None:
+def test_what_was_learned_is_read_as_the_general_way_reads_it(soon: None, sent: list[bytes], all_kept: bool) -> None:
     schema = Schema(INPUTS, SCHEMA.ignored, SCHEMA.outputs)
     if all_kept:
         schema.keep_all()
@@ -516,29 +523,52 @@ def reordered(*names: str, rows: int = 2, **datatypes: str) -> bytes:
 OTHERS = {
     "another order": reordered("weekend", "hour", "carrier", "distance"),
     "keys among them": reordered("flight", "carrier", "time", "distance", "hour", "weekend"),
-    "one row with its key": reordered("flight", "carrier", "distance", "hour", "weekend", rows=1),
-    "hours as doubles": reordered("carrier", "distance", "hour", "weekend", hour="FP64"),
+    "a key behind": reordered(*GOOD, "flight"),
+    "a key behind one row": reordered(*GOOD, "flight", rows=1),
+    "a key before one row": reordered("flight", *GOOD, rows=1),
+    "hours as doubles": reordered(*GOOD, hour="FP64"),
 }
 
 
+@pytest.mark.parametrize("kept", [True, False])
 @pytest.mark.parametrize("sent", OTHERS.values(), ids=OTHERS)
-def test_a_kind_of_request_that_came_twice_is_read_quickly(sent: bytes) -> None:
+def test_a_kind_of_request_that_came_often_is_read_quickly(sent: bytes, kept: bool) -> None:
     schema = Schema(INPUTS, SCHEMA.ignored, SCHEMA.outputs)
-    schema.keep_all()
-    first, second, third = schema.parse(sent), schema.parse(sent), schema.parse(sent)
-    assert [one.prepared is not None for one in (first, second, third)] == [False, False, True]
-    assert dict(third.columns) == dict(first.columns)
-    assert third.width == first.width
+    if kept:
+        schema.keep_all()
+    *general, last = [schema.parse(sent) for _ in range(ENOUGH + 1)]
+    assert [one.prepared for one in general] == [None] * ENOUGH
+    assert last.prepared is not None
+    assert len(as_columns(last.prepared)) == len(INPUTS), "the engine gets the model's inputs alone"
+    assert dict(last.columns) == dict(general[0].columns)
+    assert last.width == general[0].width
 
 
-def test_only_so_many_kinds_are_learned() -> None:
-    """Each takes memory and a moment; who sends ever new ones is read the general way."""
+def test_only_so_many_kinds_are_learned_and_the_last_are_kept() -> None:
+    """Each takes memory and a moment."""
     schema = Schema(INPUTS, SCHEMA.ignored, SCHEMA.outputs)
     before = len(schema._quick._ways)
     for names in itertools.permutations(GOOD):
-        for _ in range(3):
-            schema.parse(reordered(*names))
+        prepared = [schema.parse(reordered(*names)).prepared for _ in range(ENOUGH + 1)]
+        assert prepared[-1] is not None
     assert len(schema._quick._ways) == before + MOST_LEARNED
+
+
+def test_the_models_own_order_is_never_forgotten() -> None:
+    schema = Schema(INPUTS, SCHEMA.ignored, SCHEMA.outputs)
+    for names in itertools.permutations(GOOD):
+        for _ in range(ENOUGH):
+            schema.parse(reordered(*names))
+    assert schema.parse(reordered(*GOOD)).prepared is not None
+    assert schema.parse(reordered(*GOOD, rows=1)).prepared is not None
+
+
+def test_what_strangers_send_is_not_kept() -> None:
+    """Of an input beside the model's the datatype may be anything."""
+    schema = Schema(INPUTS, SCHEMA.ignored, SCHEMA.outputs)
+    for number in range(100):
+        schema.parse(reordered(*GOOD, "flight", flight="X" * 1000 + str(number)))
+    assert len(repr(schema._quick._seen)) < 1000
 
 
 def test_a_request_that_is_read_the_general_way_for_its_values_teaches_nothing() -> None:
@@ -547,8 +577,23 @@ def test_a_request_that_is_read_the_general_way_for_its_values_teaches_nothing()
     sent = json.dumps({"inputs": inputs}).encode()
     schema = Schema(INPUTS)
     before = len(schema._quick._ways)
-    assert [schema.parse(sent).prepared for _ in range(4)] == [None] * 4
+    assert [schema.parse(sent).prepared for _ in range(2 * ENOUGH)] == [None] * 2 * ENOUGH
     assert len(schema._quick._ways) == before
+
+
+def test_a_table_is_not_named_as_a_key() -> None:
+    """That input would be the key."""
+    schema = Schema(NUMBERS.columns, ("flight",))
+    with pytest.raises(RequestError):
+        schema.parse(table([1.0, 2.0, 3.0], rows=1, name="flight"))
+
+
+@pytest.mark.parametrize("names", [list(GOOD), list(GOOD)[::-1]])
+def test_parameters_of_inputs_are_checked_in_any_order(names: list[str]) -> None:
+    sent = json.loads(reordered(*names))
+    sent["inputs"][0]["parameters"] = {"allow_cast": "yes"}
+    with pytest.raises(RequestError, match="allow_cast"):
+        Schema(INPUTS).parse(json.dumps(sent).encode())
 
 
 def only_its_own_error(given: bytes) -> None:

@@ -122,7 +122,7 @@ class Schema:
         self.ignored = tuple(sorted(set(ignored) - {column.name for column in columns}))
         self._readers = {column.name: Reader(column) for column in columns}
         self._table = TableReader(columns) if columns and all(one.datatype in NUMBERS for one in columns) else None
-        self._quick = Quick(columns, _BESIDE_INPUTS)
+        self._quick = Quick(columns, self.ignored, _BESIDE_INPUTS)
         self._column_names = tuple(self._readers)
         self._kept: frozenset[str] = frozenset()
         self._prefix = secrets.token_hex(6)

@@ -21,17 +21,22 @@ __all__ = ["Quick"]
 WIDEST = 256
 """Inputs; each has a class of its own."""
 MOST_LEARNED = 4
-"""Layouts for the life of a process: to learn one takes some milliseconds."""
+"""Layouts; another takes the place of the one that was used longest ago."""
+ENOUGH = 16
+"""So often the general way reads a layout before it is learned, which takes a few milliseconds."""
 MOST_SEEN = 64
 _NAN = float("nan")
 
 _Layout = tuple[tuple[str, str], ...]
-"""Names and datatypes of a request's inputs, in their order."""
+"""Names and datatypes of a request's inputs, in their order; of those beside the model's any datatype: ""."""
+_Fields = Sequence[tuple[str, Any, Any]]
 
 
 class _NotBinary(msgspec.Struct, gc=False):
     """Parameters of an input that need no other way."""
 
+    allow_cast: bool = False
+    binary_data: bool | None = None
     binary_data_size: None = None
 
 
@@ -50,6 +55,9 @@ class Found(NamedTuple):
 
 
 class _Way(Protocol):
+    key: tuple[_Layout, bool] | None
+    """The layout, and whether it is for one row, where there is one."""
+
     def read(self, body: bytes) -> Found | None:
         """What the body says; None, or a ValueError, when it is not such a request."""
 
@@ -57,21 +65,20 @@ class _Way(Protocol):
 class Quick:
     """Decoders for one model."""
 
-    def __init__(self, columns: Sequence[Column], fields: Sequence[tuple[str, Any, Any]]) -> None:
-        """`fields` are those of a request beside its inputs."""
+    def __init__(self, columns: Sequence[Column], ignored: Collection[str], fields: _Fields) -> None:
+        """`ignored` may be among the inputs beside the model's; `fields` are those of a request beside its inputs."""
         self._columns, self._fields = columns, fields
+        self._datatypes = {one.name: one.datatype for one in columns}
         self._ways: list[_Way] = []
         """The one that fitted last comes first."""
-        self._known: set[tuple[_Layout, bool]] = set()
-        """Layouts, each for one row or for several."""
-        self._seen: set[tuple[_Layout, bool]] = set()
-        self._left = MOST_LEARNED
-        own: _Layout = tuple((one.name, one.datatype) for one in columns)
+        self._seen: dict[tuple[_Layout, bool], int] = {}
+        """How often the general way has read a layout."""
+        own = tuple(self._datatypes.items())
         if own and len(own) <= WIDEST:
-            self._add(own, True, ())
-            self._add(own, False, ())
+            self._ways += [_Row(columns, own, fields, ()), _Rows(columns, own, fields, ())]
+        self._own = frozenset(way.key for way in self._ways)
         if columns and all(one.datatype in NUMBERS for one in columns):  # without missing values
-            self._ways += [_Table(columns, fields), _Nested(columns, fields)]
+            self._ways += [_Table(columns, ignored, fields), _Nested(columns, ignored, fields)]
 
     def read(self, body: bytes) -> Found | None:
         """What the body says; None when it is not one of these requests."""
@@ -87,31 +94,29 @@ class Quick:
         return None
 
     def learn(self, inputs: Sequence[Tensor], rows: int, kept: Collection[str]) -> None:
-        """The general way has read a request with these inputs: when it does so again, the next of the kind is read here.
+        """The general way has read a request with these inputs: when it often does, the next of the kind is read here.
 
         `kept` are the inputs beside the model's that are given on.
         """
-        if not self._left or any(len(one.shape) != 1 for one in inputs):
+        if len(inputs) > WIDEST or any(len(one.shape) != 1 for one in inputs):
             return
-        layout = tuple([(one.name, one.datatype) for one in inputs])
+        layout = tuple([(one.name, one.datatype if one.name in self._datatypes else "") for one in inputs])
         key = (layout, rows == 1)
-        if key not in self._seen:
-            if len(self._seen) >= MOST_SEEN:
-                self._seen.clear()
-            self._seen.add(key)
-        elif key not in self._known and len(layout) <= WIDEST and self._fits(layout):
-            self._left -= 1
-            self._add(*key, kept)
+        if (seen := self._seen.get(key, 0) + 1) == 1 and len(self._seen) >= MOST_SEEN:
+            self._seen.clear()
+        self._seen[key] = seen
+        if seen < ENOUGH or not self._fits(layout) or any(way.key == key for way in self._ways):
+            return
+        del self._seen[key]
+        learned = [way for way in self._ways if way.key is not None and way.key not in self._own]
+        if len(learned) >= MOST_LEARNED:
+            self._ways.remove(learned[-1])
+        self._ways.append((_Row if key[1] else _Rows)(self._columns, layout, self._fields, kept))
 
     def _fits(self, layout: _Layout) -> bool:
         """Whether each of the model's inputs is there, of a datatype that is taken as it is."""
         sent = dict(layout)
-        return all(sent.get(one.name) in ACCEPTED[one.datatype] for one in self._columns)
-
-    def _add(self, layout: _Layout, single: bool, kept: Collection[str]) -> None:
-        made = _Row if single else _Rows
-        self._ways.append(made(self._columns, layout, self._fields, kept))
-        self._known.add((layout, single))
+        return all(sent.get(name) in ACCEPTED[datatype] for name, datatype in self._datatypes.items())
 
 
 class _Columns:
@@ -120,9 +125,8 @@ class _Columns:
     length: int | None = None
     """Rows, where that is fixed."""
 
-    def __init__(
-        self, columns: Sequence[Column], layout: _Layout, fields: Sequence[tuple[str, Any, Any]], kept: Collection[str]
-    ) -> None:
+    def __init__(self, columns: Sequence[Column], layout: _Layout, fields: _Fields, kept: Collection[str]) -> None:
+        self.key: tuple[_Layout, bool] | None = (layout, self.length == 1)
         by_name = {one.name: one for one in columns}
         self._decoder = _decoder([self._tensor(by_name.get(name), name, datatype) for name, datatype in layout], fields)
         self._nullable = [i for i, one in enumerate(columns) if one.nullable and one.datatype in (NUMBERS | {"BOOL"})]
@@ -143,7 +147,7 @@ class _Columns:
         if length is not None:
             data = Annotated[data, msgspec.Meta(min_length=length, max_length=length)]
             rows = Annotated[int, msgspec.Meta(ge=length, le=length)]
-        return _tensor(Literal[name], tuple[rows], datatype, data)
+        return _tensor(Literal[name], tuple[rows], Literal[datatype] if datatype else str, data)
 
 
 class _Row(_Columns):
@@ -151,10 +155,9 @@ class _Row(_Columns):
 
     def read(self, body: bytes) -> Found | None:
         request = self._decoder.decode(body)
-        row: Row = tuple([tensor.data[0] for tensor in request.inputs])
-        if self._places is None:
-            return Found(request, 1, row, self._prepared(row) if None in row else row, self._names)
-        given: Row = tuple([row[i] for i in self._places])
+        given: Row = tuple([tensor.data[0] for tensor in request.inputs])
+        if self._places is not None:
+            given = tuple([given[i] for i in self._places])
         row = given[: self._width]
         return Found(request, 1, given, self._prepared(row) if None in row else row, self._names)
 
@@ -189,17 +192,21 @@ class _Rows(_Columns):
 class _Table:
     """One tensor of shape [rows, inputs], its values row by row."""
 
-    def __init__(self, columns: Sequence[Column], fields: Sequence[tuple[str, Any, Any]], kind: Any = float) -> None:
+    key: tuple[_Layout, bool] | None = None
+
+    def __init__(self, columns: Sequence[Column], ignored: Collection[str], fields: _Fields, kind: Any = float) -> None:
         self._names = tuple(one.name for one in columns)
+        # Of another input a table would be the values.
+        self._others = frozenset(ignored) | (frozenset(self._names) if len(self._names) > 1 else frozenset())
         width = self._width = len(columns)
         shape = tuple[int, Annotated[int, msgspec.Meta(ge=width, le=width)]]
-        self._decoder = _decoder([_tensor(str, shape, "FP64", list[kind])], fields)
+        self._decoder = _decoder([_tensor(str, shape, Literal["FP64"], list[kind])], fields)
 
     def read(self, body: bytes) -> Found | None:
         request = self._decoder.decode(body)
         (table,), width = request.inputs, self._width
         rows, data = table.shape[0], self._values(table.data)
-        if not rows or len(data) != rows * width or (width > 1 and table.name in self._names):
+        if not rows or len(data) != rows * width or table.name in self._others:
             return None
         given = tuple(data) if rows == 1 else _matrix(data, rows)
         return Found(request, rows, given, given, self._names)
@@ -211,8 +218,8 @@ class _Table:
 class _Nested(_Table):
     """Its rows as lists."""
 
-    def __init__(self, columns: Sequence[Column], fields: Sequence[tuple[str, Any, Any]]) -> None:
-        super().__init__(columns, fields, list[float])
+    def __init__(self, columns: Sequence[Column], ignored: Collection[str], fields: _Fields) -> None:
+        super().__init__(columns, ignored, fields, list[float])
 
     def _values(self, data: list[Any]) -> list[float]:
         return list(chain.from_iterable(data)) if set(map(len, data)) == {self._width} else []
@@ -223,16 +230,16 @@ def _matrix(data: list[float], rows: int) -> Matrix:
     return np.frombuffer(pack(f"{len(data)}d", *data)).reshape(rows, -1)
 
 
-def _decoder(tensors: list[type[msgspec.Struct]], fields: Sequence[tuple[str, Any, Any]]) -> "msgspec.json.Decoder[Any]":
+def _decoder(tensors: list[type[msgspec.Struct]], fields: _Fields) -> "msgspec.json.Decoder[Any]":
     inputs: tuple[str, Any] = ("inputs", tuple[tuple(tensors)])  # type: ignore[misc]
     return msgspec.json.Decoder(msgspec.defstruct("Request", [inputs, *fields]))
 
 
-def _tensor(name: Any, shape: Any, datatype: str, data: Any) -> type[msgspec.Struct]:
+def _tensor(name: Any, shape: Any, datatype: Any, data: Any) -> type[msgspec.Struct]:
     fields: list[tuple[str, Any] | tuple[str, Any, Any]] = [
         ("name", name),
         ("shape", shape),
-        ("datatype", Literal[datatype]),
+        ("datatype", datatype),
         ("data", data),
         ("parameters", _NotBinary | None, None),
     ]
