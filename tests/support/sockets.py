@@ -74,14 +74,16 @@ def serving(
         loop.call_later(sweep_seconds, sweep)
 
     def stop() -> None:
-        listener.close()
+        host.refuse()
         host.abort()
         loop.call_later(0.01, loop.stop)
 
     own = socket()
     own.bind(("127.0.0.1", 0))
     port = own.getsockname()[1]
-    (listener,) = loop.run_until_complete(host.listen([own], tls))
+    own.listen()
+    own.setblocking(False)
+    loop.run_until_complete(host.listen([own], tls))
     loop.call_soon(sweep)
     thread = threading.Thread(target=loop.run_forever)
     thread.start()

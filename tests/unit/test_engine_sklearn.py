@@ -114,6 +114,21 @@ def test_missing_values_and_unknown_categories_are_answered_or_refused_alike() -
     assert np.allclose(scores, imputed.predict_proba(frame), rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("way", ["arrays", "frames"])
+def test_whole_numbers_stay_whole_also_as_arrays(way: chain.Way) -> None:
+    """As gRPC and binary tensors bring them: beyond 2**53 two of them are one double."""
+    ids = [2**53 + number for number in (0, 1)] * 20
+    frame = pd.DataFrame({"id": ids})
+    encoder = ColumnTransformer([("id", OneHotEncoder(handle_unknown="ignore"), ["id"])])
+    fitted = make_pipeline(encoder, LogisticRegression()).fit(frame, np.array(ids) % 2 == 1)
+    inputs = (Input("id", "INT64", False),)
+    call = chain.call(fitted, inputs, frames.describe(frame), None, way)
+    expected = [value % 2 == 1 for value in ids]
+    for values in (ids, np.array(ids)):
+        labels, _ = call(prepare(inputs, {"id": values}), len(ids))
+        assert labels.tolist() == expected
+
+
 def test_threshold_decides_and_its_wrapper_costs_no_second_call() -> None:
     fitted = fit(mixed(LogisticRegression()))
     decided = with_threshold(fitted, 0.3)

@@ -1,6 +1,7 @@
 """Who is let in, by which tokens, and what browsers may ask."""
 
 import asyncio
+import errno
 import logging
 from pathlib import Path
 
@@ -45,6 +46,23 @@ def test_tokens_that_change_are_read_again(tmp_path: Path, caplog: pytest.LogCap
     assert not tokens.knows(b"Bearer secret-2")
     assert "tokens are known of: other, shop" in caplog.text
     assert "secret" not in caplog.text
+
+
+@pytest.mark.parametrize("broken", ["iterdir", "read_bytes"])
+def test_a_moment_without_files_loses_no_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str) -> None:
+    mount(tmp_path / "tokens", {"shop": b"secret-1"})
+    tokens = Tokens(tmp_path / "tokens")
+    mount(tmp_path / "tokens", {"shop": b"secret-1", "other": b"secret-2"})
+
+    def full(self: Path) -> None:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    with monkeypatch.context() as moment:
+        moment.setattr(Path, broken, full)
+        assert not tokens.reload_if_changed()
+        assert tokens.knows(b"Bearer secret-1")
+    assert tokens.reload_if_changed()
+    assert tokens.knows(b"Bearer secret-2")
 
 
 def test_requests_without_a_token_are_refused_but_not_probes(tmp_path: Path) -> None:

@@ -164,6 +164,15 @@ WRONG: dict[str, tuple[tuple[bytes, int], str]] = {
         "the body has 2 bytes, but Inference-Header-Content-Length says 3 of JSON alone",
     ),
     "JSON cut off": ((binary(A)[0], 10), "the body is not JSON: input data was truncated"),
+    "a shape of a thousand digits": (
+        (lambda body: (body[0].replace(b"[2]", b"[9" + b"9" * 999 + b"]"), body[1] + 999))(binary(A)),
+        "the request does not fit at inputs[0].shape[0]: expected `int` <= 9223372036854775807",
+    ),
+    "endless dimensions": (
+        (lambda body: (body[0].replace(b"[2]", b"[" + b"4611686018427387904," * 9999 + b"2]"), body[1] + 20 * 9999))(binary(A)),
+        'input "a" has a shape of 10000 dimensions; send [rows] or [rows, 1]',
+    ),
+    "many inputs": (binary(*([A] * 100)), "the request has 100 inputs; the model takes 3: a (FP64), b (INT64), c (FP64)"),
     "a shape below zero": (
         (lambda body: (body[0].replace(b"[2]", b"[-]").replace(b"[-]", b"[-2]"), body[1] + 1))(binary(A)),
         'input "a" has 16 bytes; FP64 with shape [-2] takes 0',

@@ -51,6 +51,17 @@ def test_memory_is_bounded_and_a_request_is_kept_as_a_whole_or_not() -> None:
     assert feedback.offer(sent(one, one, one), NOW) == 3
 
 
+def test_more_than_there_is_ever_room_for_is_not_to_be_tried_again() -> None:
+    one = {"id": "a-0", "label": "late"}
+    feedback = Feedback(("early", "late"), (), buffered_bytes=200)
+    with pytest.raises(RequestError, match="more than the 200 that are kept; send fewer at once") as refused:
+        feedback.offer(sent(*[one] * 10), NOW)
+    assert refused.value.status == 413
+    with pytest.raises(RequestError, match="the request has 10001 labels; send at most 10000 at once") as refused:
+        feedback.offer(sent(*[one] * 10_001), NOW)
+    assert refused.value.status == 413
+
+
 LABELS = {
     "a class": (("early", "late"), "late", "late"),
     "a class never seen": (("early", "late"), "diverted", "diverted"),
@@ -92,6 +103,11 @@ REFUSED: dict[str, tuple[Any, bytes, str]] = {
     "a number for a truth": ((False, True), sent({"label": 1, "id": "x"}), "label 0 is 1; send a class, as false, true"),
     "a string for a number": (None, sent({"label": "x", "id": "x"}), 'label 0 is "x"; this model predicts a number, so send one'),
     "a truth for a prediction": (None, sent({"label": True, "id": "x"}), "label 0 is true; this model predicts a number"),
+    "a number of 400 digits": (
+        None,
+        sent({"label": 10**400, "id": "x"}),
+        "the request does not fit at labels[0].label: expected `int` <= 9223372036854775807",
+    ),
     "a time without a zone": (
         None,
         sent({"label": 1, "id": "x", "time": "2026-11-21T08:30:00"}),

@@ -187,6 +187,12 @@ WRONG: dict[str, tuple[Any, str, str]] = {
         lambda request: setattr(request.inputs[1], "datatype", "FP16"), "INVALID_ARGUMENT", "send raw_input_contents"
     ),
     "another shape": (lambda request: request.inputs[1].shape.append(1 << 62), "INVALID_ARGUMENT", 'input "distance" has shape'),
+    "endless dimensions": (
+        lambda request: request.inputs[1].shape.extend([1 << 62] * 300), "INVALID_ARGUMENT", 'input "distance" has shape'
+    ),
+    "many inputs": (
+        lambda request: request.inputs.extend([request.inputs[0]] * 100), "INVALID_ARGUMENT", "the request has 104 inputs"
+    ),
     "nothing": (lambda request: request.Clear(), "NOT_FOUND", 'there is no model ""'),
     "raw and typed": (
         lambda request: request.raw_input_contents.extend([b""] * 4), "INVALID_ARGUMENT", "send one of them"

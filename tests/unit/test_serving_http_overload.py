@@ -4,12 +4,12 @@ import asyncio
 import json
 from collections.abc import Awaitable
 from pathlib import Path
-from socket import create_connection
+from socket import SHUT_WR, create_connection
 from time import monotonic
 
 import pytest
 
-from kaizen.serving.settings import Limits
+from kaizen.serving.settings import Limits, Settings
 from kaizen.serving.transport import connection as connections
 from kaizen.serving.transport import http
 from kaizen.serving.transport.http import Host
@@ -218,11 +218,51 @@ def test_clients_that_misbehave_keep_nobody_waiting() -> None:
 
 def test_what_nobody_reads_is_bounded() -> None:
     large = Response(b"x" * 100_000)
-    with serving(lambda request: large, Limits(buffered_bytes=3_000_000, body_seconds=30.0)) as served:
+    with serving(lambda request: large, Limits(body_bytes=1_000_000, buffered_bytes=3_000_000, body_seconds=30.0)) as served:
         with sockets.never_reading(served.port, 100, POST, seconds=1.0):
             until("some are ended", lambda: len(served.host.connections) < 100, 5, lambda: str(served.host.buffered))
             assert served.host.buffered <= 3_000_000
         until("all is given back", lambda: served.host.buffered == 0, 5)
+
+
+def test_half_closed_clients_that_do_not_read_are_let_go() -> None:
+    """What is unsent is too little for the connection to be full, and too much for it to end."""
+    answer = Response(b"x" * 1_000)
+    with (
+        serving(lambda request: answer, Limits(body_seconds=0.5, idle_seconds=30.0, linger_seconds=0.2)) as served,
+        create_connection(("127.0.0.1", served.port), 5) as client,
+    ):
+        client.settimeout(0.2)
+        get = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+
+        def unsent() -> int:
+            found = [each._transport.get_write_buffer_size() for each in tuple(served.host.connections)]
+            return sum(found)
+
+        for _ in range(20_000):
+            if unsent():
+                break
+            client.sendall(get)
+        assert unsent()
+        client.shutdown(SHUT_WR)
+        until("it is let go", lambda: not served.host.connections, 5)
+
+
+def test_a_body_of_any_size_that_is_allowed_finds_room() -> None:
+    """Its answer does, too."""
+    size = 70 << 20
+    limits = Settings.from_environment({"KAIZEN_MODEL_URI": "m", "KAIZEN_BODY_BYTES": str(80 << 20)}).limits
+    with serving(limits=limits) as served, create_connection(("127.0.0.1", served.port), 10) as client:
+        client.sendall(b"POST /echo HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % size)
+        piece = b"x" * (1 << 20)
+        for _ in range(size >> 20):
+            client.sendall(piece)
+        head = client.recv(1 << 16)
+        assert head.startswith(b"HTTP/1.1 200")
+        got = len(head.partition(b"\r\n\r\n")[2])
+        while part := client.recv(1 << 20):
+            got += len(part)
+        assert got >= size
 
 
 def test_an_answer_may_wait_for_its_reader() -> None:

@@ -5,6 +5,7 @@ from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from sklearn.compose import ColumnTransformer
@@ -18,7 +19,7 @@ from kaizen.serving.bodies.protocol import Parsed, Schema
 from kaizen.serving.engine.base import Answer, Attributions, Prepared, Refused, as_columns
 from kaizen.serving.engine.frames import describe
 from kaizen.serving.engine.sklearn import Fallback
-from kaizen.serving.inference import EXPLAINED_AT_ONCE, ROWS_AT_ONCE, Inference
+from kaizen.serving.inference import EXPLAINED_AT_ONCE, ROWS_AT_ONCE, WAITING_BYTES, Inference
 from kaizen.serving.model import Model
 from kaizen.serving.problems import Overloaded
 from kaizen.serving.watching.metrics import Metrics
@@ -128,6 +129,52 @@ def test_a_bad_request_among_joined_ones_is_told_apart(bad: int, kind: type[Exce
     assert [type(answer) is kind for answer in found] == [hour == bad for hour in hours]
     assert [answer.labels[0] for answer in found if isinstance(answer, Answer)] == labels([hour for hour in hours if hour != bad])
     assert len(engine.calls) < 2 * 2 * 7  # two bad ones, by halves
+
+
+def test_the_row_of_a_refusal_is_that_of_the_request() -> None:
+    """Not of the slice in which it was asked for."""
+
+    class Named(Engine):
+        def predict(self, columns: Prepared, rows: int) -> Answer:
+            hours = as_columns(columns)[2]
+            if POISON in hours:
+                raise Refused("no answer to row {row}", list(hours).index(POISON))
+            return super().predict(columns, rows)
+
+    hours = [POISON if row == ROWS_AT_ONCE + 88 else 1 for row in range(2 * ROWS_AT_ONCE)]
+    small, large = asyncio.run(together(inference(Named()), [request(1), request(*hours)]))
+    assert isinstance(small, Answer)
+    assert str(large) == f"no answer to row {ROWS_AT_ONCE + 88}"
+
+
+def sized(size: int, *hours: float) -> Parsed:
+    return msgspec.structs.replace(request(*hours), size=size)
+
+
+def test_large_requests_wait_only_while_there_is_memory_for_them() -> None:
+    """Their values take many times what they took as bytes.  One is always taken."""
+    answers = inference(Engine())
+    large = [sized(WAITING_BYTES // 2, 7), sized(WAITING_BYTES // 2, POISON), sized(1, 7)]
+    first = asyncio.run(together(answers, large))
+    assert [type(each) for each in first] == [Answer, Refused, Overloaded]
+    assert "many rows" in str(first[2])
+    second = asyncio.run(together(answers, [sized(2 * WAITING_BYTES, 7), sized(1, 7)]))
+    assert [type(each) for each in second] == [Answer, Overloaded]
+    assert answers._bytes == 0
+
+
+def test_whoever_gives_up_waiting_gives_its_memory_back() -> None:
+    answers = inference(Engine())
+
+    async def scene() -> None:
+        waiting = [asyncio.ensure_future(outcome(answers, sized(WAITING_BYTES // 4, 7))) for _ in range(4)]
+        await asyncio.sleep(0)
+        waiting[1].cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        await asyncio.sleep(0.01)
+
+    asyncio.run(scene())
+    assert answers._bytes == 0
 
 
 def test_only_columns_of_the_same_types_are_joined() -> None:

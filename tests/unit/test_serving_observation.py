@@ -157,6 +157,29 @@ def test_what_the_buffer_cannot_hold_is_counted_as_dropped() -> None:
     assert (made.metrics.observed_rows, made.metrics.dropped_rows) == (BUFFERED_ROWS + 4, 3)
 
 
+def test_a_batch_that_is_larger_than_the_buffer_is_counted_when_nothing_else_waits() -> None:
+    made = Watched()
+    made.offer(BUFFERED_ROWS + 1)
+    made.offer(1)
+    while made.count():
+        pass
+    current = made.observer.report()["current"]
+    assert (current["rows"], current["rejected"]) == (BUFFERED_ROWS + 1, 1)
+
+
+def test_what_is_given_up_for_want_of_room_is_not_taken_from_what_may_be_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(observation, "SPARED_ROWS", 1000)
+    made = Watched()
+    made.offer(1)
+    for _ in range(10):
+        made.offer(BUFFERED_ROWS)
+    made.offer(1)
+    while made.count():
+        pass
+    current = made.observer.report()["current"]
+    assert (current["rows"], current["rejected"]) == (2, 10 * BUFFERED_ROWS)
+
+
 def test_of_more_rows_than_it_takes_to_judge_a_sample_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(observation, "SPARED_ROWS", SPARED_ROWS)
     made = Watched()

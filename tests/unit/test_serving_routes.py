@@ -172,7 +172,8 @@ def test_feedback() -> None:
     assert (refused.status, made._metrics.failed) == (400, 0)
     served = model()
     full = PublicRoutes(Metrics())
-    full.serve(served, Inference(served, None, Metrics()), Feedback(("early", "late"), ("flight",), buffered_bytes=10))
+    full.serve(served, Inference(served, None, Metrics()), Feedback(("early", "late"), ("flight",), buffered_bytes=200))
+    assert ask(full, "POST", FEEDBACK, LABEL).status == 202
     answer = ask(full, "POST", FEEDBACK, LABEL)
     assert (answer.status, b"Retry-After: 60\r\n" in answer.headers) == (503, True)
     nowhere = PublicRoutes(Metrics())

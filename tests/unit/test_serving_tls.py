@@ -1,5 +1,6 @@
 """TLS: certificates that come late, change and break; and how connections end without halves."""
 
+import errno
 import json
 import logging
 import socket
@@ -7,10 +8,13 @@ import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from time import monotonic
 
 import pytest
 
 from kaizen.serving.settings import Limits
+from kaizen.serving.transport.messages import Response
+from kaizen.serving.transport.overload import SPARE
 from kaizen.serving.transport.tls import Context
 from tests.support.certificates import client_context, made, mount
 from tests.support.serving import answers
@@ -134,6 +138,53 @@ def test_who_speaks_plain_is_let_go(tmp_path: Path) -> None:
     mount(tmp_path / "tls", ONE)
     with serving(tls=Context(tmp_path / "tls").ssl) as served:
         assert b"HTTP/1.1 200" not in talk(served.port, POST)
+
+
+def test_handshakes_count_as_connections(tmp_path: Path) -> None:
+    mount(tmp_path / "tls", ONE)
+    limits = Limits(connections=3, header_seconds=0.5)
+    with serving(limits=limits, tls=Context(tmp_path / "tls").ssl) as served:
+        silent = [socket.create_connection(("127.0.0.1", served.port), 5) for _ in range(400)]
+        for each in silent:
+            each.settimeout(5)
+            each.sendall(b"\x16\x03\x01\x00\xff")
+        until("who is too much is let go", lambda: served.host.shed == 400 - 3 - SPARE, 5, lambda: str(served.host.shed))
+        until("the others have had their time", lambda: not served.host.accepting, 5)
+        for each in silent:
+            each.close()
+        assert ask(served.port, CLOSING, ONE["tls.crt"]).startswith(b"HTTP/1.1 200")
+
+
+def test_a_slow_reader_gets_all_of_the_last_answer(tmp_path: Path) -> None:
+    """Plain connections give it the same time."""
+    mount(tmp_path / "tls", ONE)
+    large = Response(b"x" * 6_000_000)
+    limits = Limits(linger_seconds=0.2)
+    with (
+        serving(lambda request: large, limits, Context(tmp_path / "tls").ssl) as served,
+        connected(served.port, ONE["tls.crt"]) as client,
+    ):
+        client.sendall(CLOSING)
+        received, began = b"", monotonic()
+        while part := client.recv(1 << 14):
+            received += part
+            while monotonic() < began + len(received) / 4_000_000:
+                pass
+        assert [len(body) for _, _, body in answers(received)] == [6_000_000]
+
+
+def test_a_moment_without_files_loses_no_certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mount(tmp_path / "tls", ONE)
+    context = Context(tmp_path / "tls")
+    mount(tmp_path / "tls", TWO)
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    with monkeypatch.context() as moment:
+        moment.setattr(ssl.SSLContext, "load_cert_chain", full)
+        assert not context.reload_if_changed()
+    assert context.reload_if_changed()
 
 
 def test_slow_clients_are_let_go_under_tls_as_well(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from kaizen.serving.bodies.answers import Explained, monitored
 from kaizen.serving.bodies.protocol import Parsed
-from kaizen.serving.engine.base import Answer, Column, Prepared, as_columns, joined, some_rows
+from kaizen.serving.engine.base import Answer, Column, Prepared, Refused, as_columns, joined, some_rows
 from kaizen.serving.model import Model
 from kaizen.serving.problems import Overloaded
 from kaizen.serving.watching.capture import Capture
@@ -30,6 +30,8 @@ EXPLAINED_AT_ONCE = 4
 """An explanation costs a multiple of an answer."""
 WAITING = 1024
 """Requests in line above which new ones are refused."""
+WAITING_BYTES = 32 << 20
+"""The same of their bytes as they came, uncompressed, unless there is one only: values take up to fifteen times as much."""
 
 Finish = Callable[[], None]
 
@@ -53,6 +55,8 @@ class Inference:
         # Whether all values of these are of the column's own type decides the type of scikit-learn's column.
         self._strict = [i for i, one in enumerate(model.engine.inputs) if one.datatype in ("INT64", "BOOL")]
         self._line: deque[_Job] = deque()
+        self._bytes = 0
+        """Of all who wait."""
         self._halves: deque[list[_Part]] = deque()
         """Parts of a call that was refused as a whole."""
         self._turning = False
@@ -91,6 +95,9 @@ class Inference:
     def _in_line(self, parsed: Parsed, columns: Prepared, began: float) -> "asyncio.Future[Answer]":
         if self.waiting >= self._waiting:
             raise Overloaded(f"{self.waiting} requests are waiting for an answer already; try again in a second")
+        if self._bytes and self._bytes + parsed.size > WAITING_BYTES:
+            raise Overloaded("requests with many rows are waiting for an answer already; try again in a second")
+        self._bytes += parsed.size
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         kinds = _kinds(columns, self._strict) if self._joins else ()
         self._line.append(_Job(parsed, columns, kinds, future, began))
@@ -106,13 +113,17 @@ class Inference:
         """One call of the engine."""
         self._turning = False
         parts = self._halves.popleft() if self._halves else self._next()
-        parts = [part for part in parts if not part.job.future.done()]  # whose client is gone
+        for part in parts:
+            if part.job.future.done():  # its client is gone
+                self._release(part.job)
+        parts = [part for part in parts if not part.job.future.done()]
         if parts:
             try:
                 self._call(parts)
             except Exception as problem:
                 if len(parts) == 1:
-                    parts[0].job.future.set_exception(problem)
+                    self._release(parts[0].job)
+                    parts[0].refuse(problem)
                 else:
                     middle = len(parts) // 2
                     self._halves.extendleft((parts[middle:], parts[:middle]))
@@ -149,20 +160,27 @@ class Inference:
             if job.left:
                 self._line.append(job)  # behind all who came meanwhile
             else:
+                self._release(job)
                 whole = job.whole()
                 self._answered(job.parsed, job.columns, whole, job.began)
                 job.future.set_result(whole)
+
+    def _release(self, job: "_Job") -> None:
+        self._bytes -= job.size
+        job.size = 0
 
 
 class _Job:
     """A request in line."""
 
-    __slots__ = ("_answers", "began", "columns", "future", "kinds", "left", "parsed")
+    __slots__ = ("_answers", "began", "columns", "future", "kinds", "left", "parsed", "size")
 
     def __init__(
         self, parsed: Parsed, columns: Prepared, kinds: tuple[Any, ...], future: "asyncio.Future[Answer]", began: float
     ) -> None:
         self.parsed, self.columns, self.kinds, self.future, self.began = parsed, columns, kinds, future, began
+        self.size = parsed.size
+        """In the account of all who wait."""
         self.left = parsed.rows
         """Rows that are not answered yet."""
         self._answers: list[Answer] = []
@@ -191,12 +209,16 @@ class _Job:
 class _Part:
     """The rows of a request that are in one call; a request has one such part at a time."""
 
-    __slots__ = ("columns", "job", "rows")
+    __slots__ = ("_first", "columns", "job", "rows")
 
     def __init__(self, job: _Job, rows: int) -> None:
         self.job, self.rows = job, rows
-        first = job.parsed.rows - job.left
+        self._first = first = job.parsed.rows - job.left
         self.columns = some_rows(job.columns, first, first + rows)
+
+    def refuse(self, problem: Exception) -> None:
+        """The whole request has this answer."""
+        self.job.future.set_exception(problem.after(self._first) if isinstance(problem, Refused) else problem)
 
 
 def _kinds(prepared: Prepared, inputs: Sequence[int]) -> tuple[Any, ...]:

@@ -1,11 +1,12 @@
 """What is wrong with a stranger's bytes, in sentences that say what to send instead.  Pure."""
 
+import errno
 import json
 import re
 
 import msgspec
 
-__all__ = ["UNREADABLE", "Overloaded", "RequestError", "error", "lower", "shortened", "unreadable"]
+__all__ = ["UNREADABLE", "Overloaded", "RequestError", "error", "lower", "passes", "shortened", "unreadable"]
 
 UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError)
 """What msgspec raises for bytes of a stranger."""
@@ -13,6 +14,9 @@ UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueErr
 LONGEST_NAME = 60
 EXPLAINED_BYTES = 1 << 20
 """Larger bodies with a bare NaN are refused without saying where it stands."""
+
+
+_PASSING = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO})
 
 
 class RequestError(Exception):
@@ -35,6 +39,11 @@ class Overloaded(RequestError):
 def error(message: str) -> bytes:
     """The body of every answer that is not a success."""
     return msgspec.json.encode({"error": message})
+
+
+def passes(problem: Exception) -> bool:
+    """Whether an error is about this moment, and says nothing of the file that could not be read."""
+    return type(problem) is OSError and problem.errno in _PASSING  # ssl's errors have numbers of their own
 
 
 def shortened(name: str) -> str:

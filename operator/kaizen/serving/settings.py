@@ -134,6 +134,7 @@ class Settings:
         if digest and not digest.startswith("sha256:"):
             raise ValueError(f"The environment variable KAIZEN_MODEL_DIGEST is {digest!r}; it must begin with sha256:.")
         plain = cls(model)
+        body_bytes = read.number("KAIZEN_BODY_BYTES") or plain.limits.body_bytes
         return cls(
             model=model,
             name=environment.get("KAIZEN_MODEL_NAME", ""),
@@ -158,7 +159,8 @@ class Settings:
             capture=read.capture(),
             model_bucket=_model_bucket(model, environment),
             limits=Limits(
-                body_bytes=read.number("KAIZEN_BODY_BYTES") or plain.limits.body_bytes,
+                body_bytes=body_bytes,
+                buffered_bytes=max(plain.limits.buffered_bytes, 2 * body_bytes),  # else the largest would never find room
                 connections=read.number("KAIZEN_CONNECTIONS") or plain.limits.connections,
                 waiting=read.number("KAIZEN_WAITING") or plain.limits.waiting,
             ),

@@ -60,18 +60,20 @@ def taken(
 
 def decoded(name: str, datatype: str, shape: Sequence[int], data: memoryview | bytes) -> list[Any] | NDArray[Any]:
     """The values of one input.  Raises RequestError when the bytes are not of that datatype and shape."""
+    if len(shape) > 2:  # before anything is done with numbers of a stranger
+        raise RequestError(f"input {shortened(name)} has a shape of {len(shape)} dimensions; send [rows] or [rows, 1]")
     wanted = prod(shape) if all(size >= 0 for size in shape) else -1
     if datatype == "BYTES":
         texts = strings(name, data)
         if len(texts) != wanted:
-            raise RequestError(f"input {shortened(name)} has shape {list(shape[:8])}, but its data hold {len(texts)} strings")
+            raise RequestError(f"input {shortened(name)} has shape {list(shape)}, but its data hold {len(texts)} strings")
         return texts
     kind = DATATYPES.get(datatype)
     if kind is None:
         raise RequestError(f"input {shortened(name)} is {shortened(datatype)}; known are {', '.join(DATATYPES)} and BYTES")
     if len(data) != wanted * kind.itemsize:
         raise RequestError(
-            f"input {shortened(name)} has {len(data)} bytes; {datatype} with shape {list(shape[:8])} "
+            f"input {shortened(name)} has {len(data)} bytes; {datatype} with shape {list(shape)} "
             f"takes {max(0, wanted) * kind.itemsize}"
         )
     if (few := _FEW.get((datatype, wanted))) is not None and (datatype != "BOOL" or max(data) < 2):

@@ -25,6 +25,8 @@ ATTRIBUTIONS = "attributions"
 LONGEST_ID = 256
 NAMED = 20
 """So many inputs are named in a sentence."""
+MORE_INPUTS = 16
+"""Beyond twice as many as there are, up to which a request is looked at to say what is wrong."""
 
 
 class Parsed(msgspec.Struct, frozen=True):  # made in a fifth of a dataclass's time
@@ -44,6 +46,8 @@ class Parsed(msgspec.Struct, frozen=True):  # made in a fifth of a dataclass's t
     """What Engine.columns would make of them, where that is known."""
     names: tuple[str, ...] = ()
     """Of all that is given, where it has none itself."""
+    size: int = 0
+    """In bytes, as it came; in memory it is several times as much."""
 
     @property
     def width(self) -> int:
@@ -78,9 +82,12 @@ class _RequestParameters(msgspec.Struct):
     explain: bool = False
 
 
+_Size = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+
+
 class _Tensor(msgspec.Struct):
     name: str
-    shape: list[int]
+    shape: list[_Size]
     datatype: str
     data: msgspec.Raw = msgspec.Raw()
     parameters: _TensorParameters | None = None
@@ -149,19 +156,20 @@ class Schema:
             request, rows, given, prepared, names = found
             id = self.new_id() if request.id is None else request.id
             if request.outputs is None and request.parameters is None:
-                return Parsed(id, rows, given, prepared=prepared, names=names)
-            return Parsed(id, rows, given, *self._asked(request), prepared, names)
+                return Parsed(id, rows, given, prepared=prepared, names=names, size=len(body))
+            return Parsed(id, rows, given, *self._asked(request), prepared, names, len(body))
         document, tail = binary.split(body, json_bytes)
         try:
             request = _request.decode(document)
         except UNREADABLE as error:
             raise RequestError(unreadable(error, document)) from None
+        self.refuse_many(len(request.inputs))
         tensors = _tensors(request.inputs, tail)
         cast = request.parameters is not None and request.parameters.allow_cast
         id, rows, found_columns = self._accept(tensors, request.id, cast)
         if tail is None:
             self._quick.learn(tensors, rows, self._kept)
-        return Parsed(id, rows, found_columns, *self._asked(request))
+        return Parsed(id, rows, found_columns, *self._asked(request), size=len(body))
 
     def accept(
         self,
@@ -169,13 +177,20 @@ class Schema:
         id: str | None = None,
         parameters: Mapping[str, Any] = _NOTHING,
         wanted: Sequence[str] | None = None,
+        size: int = 0,
     ) -> Parsed:
-        """A v2 inference request that came otherwise than as JSON; `wanted` are names of outputs.  Raises RequestError.
+        """A v2 inference request that came otherwise than as JSON.  Raises RequestError.
 
+        `wanted` are names of outputs, `size` is how many bytes the request had.
         Of the parameters, `allow_cast` and `explain` mean something, also `allow_cast` of a tensor.
         """
         made, rows, columns = self._accept(tensors, id or None, _flag(parameters, "allow_cast"))
-        return Parsed(made, rows, columns, *self._outputs(wanted, _flag(parameters, "explain")))
+        return Parsed(made, rows, columns, *self._outputs(wanted, _flag(parameters, "explain")), size=size)
+
+    def refuse_many(self, inputs: int) -> None:
+        """Raise RequestError for so many inputs that to look at them would keep others waiting."""
+        if inputs > MORE_INPUTS + 2 * (len(self.columns) + len(self.ignored)):
+            raise RequestError(f"the request has {inputs} inputs; the model takes {len(self.columns)}: {self._names()}")
 
     def parse_instances(self, body: bytes) -> Parsed:
         """The body of a v1 request: instances as objects by column, or as lists in the order of the model's inputs."""
@@ -194,7 +209,7 @@ class Schema:
         for name in self._kept:
             if any(name in instance for instance in by_name):
                 columns[name] = [instance.get(name) for instance in by_name]
-        return Parsed(self.new_id(), len(instances), columns)
+        return Parsed(self.new_id(), len(instances), columns, size=len(body))
 
     def _accept(self, tensors: Sequence[Tensor], id: str | None, cast: bool) -> tuple[str, int, dict[str, Values]]:
         """Id, rows and columns of a request."""

@@ -66,6 +66,15 @@ Most requests are one row, and making a list of each of its values, for others t
 class Refused(ValueError):
     """A row that scikit-learn would refuse as well, or a value that is not of its column's type: the client's mistake."""
 
+    def __init__(self, message: str, row: int | None = None) -> None:
+        """`row` is the one that is meant, of those that were asked for; it stands for {row} in the message."""
+        super().__init__(message if row is None else message.format(row=row))
+        self._message, self._row = message, row
+
+    def after(self, rows: int) -> "Refused":
+        """The same where these rows come after others."""
+        return self if self._row is None else Refused(self._message, self._row + rows)
+
 
 class EngineError(Exception):
     """The model directory or the native library is not what this server can run."""

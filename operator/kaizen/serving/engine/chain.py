@@ -278,6 +278,10 @@ def _doubles(columns: list[Column], rows: int) -> NDArray[np.float64]:
 
 def _whole(columns: list[Column], rows: int) -> NDArray[Any]:
     """As the DataFrame has them: integers where all are."""
-    if all(type(value) is int for column in columns for value in column):
+    if all(map(_is_whole, columns)):
         return np.array(columns, dtype=np.int64).T
     return _doubles(columns, rows)
+
+
+def _is_whole(column: Column) -> bool:
+    return all(type(value) is int for value in column) if isinstance(column, list) else column.dtype == np.int64

@@ -82,7 +82,8 @@ class Graph:
         scores = self._scores(found[0], rows)
         if not np.isfinite(scores).all():
             row = int((~np.isfinite(scores)).any(axis=1).argmax())
-            raise Refused(f"the model has no finite answer to row {row}" + ("; send all values" if _gaps(columns, row) else ""))
+            hint = "; send all values" if _gaps(columns, row) else ""
+            raise Refused("the model has no finite answer to row {row}" + hint, row)
         if self._classes is None:
             return scores[:, 0].tolist(), None
         if len(found) < 2:

@@ -24,7 +24,7 @@ from kaizen.serving.engine.base import Answer, Refused
 from kaizen.serving.grpc.messages import HEALTH, INFERENCE, INFERENCE_METHODS
 from kaizen.serving.inference import Inference
 from kaizen.serving.model import Model
-from kaizen.serving.problems import Overloaded, RequestError, shortened
+from kaizen.serving.problems import Overloaded, RequestError, passes, shortened
 from kaizen.serving.protobuf import Messages
 from kaizen.serving.settings import Settings
 from kaizen.serving.transport.authentication import Tokens
@@ -198,11 +198,13 @@ class GrpcServer:
     def _infer(self, request: Any) -> Any:
         try:
             self._check_model(request.model_name, request.model_version)
+            self._model.schema.refuse_many(len(request.inputs))
             parsed = self._model.schema.accept(
                 _tensors(request),
                 request.id,
                 _parameters(request.parameters),
                 [one.name for one in request.outputs],
+                request.ByteSize(),
             )
             answer = self._inference.answer(parsed)
         except (RequestError, Refused):
@@ -302,6 +304,7 @@ class _Certificate:
 
     def changed(self) -> bool:
         """Look at the files; whether there is another certificate.  One that cannot be used leaves the one before in place."""
+        before = self._signature
         try:
             signature = tuple((one.st_ino, one.st_size, one.st_mtime_ns) for one in (file.stat() for file in self._files))
             if signature == self._signature:
@@ -309,7 +312,9 @@ class _Certificate:
             self._signature = signature
             ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(self._files[1], self._files[0], password="")
             key, chain = (file.read_bytes() for file in self._files)
-        except (OSError, ValueError):  # tls.py says it
+        except (OSError, ValueError) as problem:  # tls.py says it
+            if passes(problem):
+                self._signature = before
             return False
         self.current = grpc.ssl_server_certificate_configuration([(key, chain)])
         return True

@@ -33,12 +33,6 @@ class Port:
 
     host: Host
     sockets: list[socket.socket]
-    servers: list[asyncio.Server]
-
-    def close(self) -> None:
-        """No new clients."""
-        for server in self.servers:
-            server.close()
 
 
 class Process:
@@ -71,9 +65,9 @@ class Process:
     ) -> Port:
         """Answer on these listeners, which are the port's from now on."""
         host = Host(handler, self.limits, answered)
-        port = Port(host, sockets, [])
+        port = Port(host, sockets)
         self.ports.append(port)
-        port.servers += await host.listen(sockets, ssl)
+        await host.listen(sockets, ssl)
         return port
 
     async def keep_house(self) -> None:
@@ -101,7 +95,7 @@ class Process:
     def abort(self) -> None:
         """End all clients."""
         for port in self.ports:
-            port.close()
+            port.host.refuse()
             port.host.abort()
 
     def in_thread(self, action: Callable[[], T]) -> "asyncio.Future[T]":

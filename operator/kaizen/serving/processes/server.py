@@ -51,6 +51,8 @@ TERMINATION_LOG = Path("/dev/termination-log")
 """Kubernetes copies it into the Pod's status."""
 UNUSED_SECONDS = 1.0
 """How long a connection without a request is left alone at the end."""
+ACCEPTED_TURNS = 3
+"""After which whoever was accepted is among the connections."""
 SLICES = 4
 """Of what was answered, that a tick counts or captures."""
 LAST_SECONDS = 0.1
@@ -268,11 +270,14 @@ class Server(Process):
         await asyncio.sleep(LAST_SECONDS)
         while waiting(public.sockets) and self.loop.time() < deadline:
             await asyncio.sleep(0)
-        public.close()
+        public.host.refuse()
+        for _ in range(ACCEPTED_TURNS):
+            await asyncio.sleep(0)
         calls = None
         if self._grpc is not None:
             calls = asyncio.ensure_future(self._grpc.stop(self._settings.finish_seconds, wait=seconds > 0))
-        while public.host.connections and self.loop.time() < deadline:
+        shaken = self.loop.time() + UNUSED_SECONDS
+        while self.loop.time() < deadline and (public.host.connections or (public.host.accepting and self.loop.time() < shaken)):
             public.host.close_idle(time.monotonic(), UNUSED_SECONDS)
             await asyncio.sleep(0.02)
         if calls is not None:

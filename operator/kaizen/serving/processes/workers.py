@@ -152,7 +152,7 @@ class _Parent(Process):
         self._own.describe(model.name, model.version, model.digest, model.kind, model.reason)
         self._slots = Board(settings.workers, 0 if loaded.cells is None else loaded.cells.words).slots
         self._due = dict.fromkeys(range(settings.workers), 0.0)
-        self._early.close()
+        self._early.host.refuse()
         self._early.host.closing = True
         return True
 
@@ -189,7 +189,15 @@ class _Parent(Process):
         here, there = socket.socketpair()
         name, place = f"{self._source}-{number}", self._slots[slot]
         signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)  # until the worker has its own handlers
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError as problem:  # no room for another process now: the others go on
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
+            log.error("no worker can be started: %s; trying again", problem.strerror)
+            here.close()
+            there.close()
+            self._rest, self._due[slot] = rest, time.monotonic() + PAUSES_SECONDS[-1]
+            return
         if not pid:
             become_worker(Inheritance(self._settings, loaded, self._sockets[slot], there, place, name, rest))
         signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
@@ -235,12 +243,12 @@ class _Parent(Process):
         for pid, status in list(_dead()):
             for slot, worker in list(self._workers.items()):
                 if worker.pid == pid:
-                    del self._workers[slot]
                     await self._bury(slot, worker, os.waitstatus_to_exitcode(status))
 
     async def _bury(self, slot: int, worker: _Worker, code: int) -> None:
         if worker.following is not None:
             await worker.following  # to the last that it told
+        del self._workers[slot]  # not before: what it has counted must always be in a sum
         words, window = worker.slot.read()
         self._past += np.array(words)
         cells = self._loaded.cells if self._loaded else None

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from hashlib import sha256
 from pathlib import Path
 
-from kaizen.serving.problems import error
+from kaizen.serving.problems import error, passes
 from kaizen.serving.transport.heads import PROBES
 from kaizen.serving.transport.messages import Handler, Request, Response
 
@@ -75,11 +75,15 @@ class Tokens:
 
     def reload_if_changed(self) -> bool:
         """Read the tokens anew when a file has changed; whether they are others now.  To be called once a second."""
-        signature = self._look()
-        if signature == self._signature:
+        try:
+            signature = self._look()
+            if signature == self._signature:
+                return False
+            digests = tuple(self._read(name) for name, *_ in signature)
+        except OSError as problem:
+            log.warning("the tokens cannot be looked at now: %s", problem.strerror)
             return False
         first, self._signature = self._signature is None, signature
-        digests = tuple(self._read(name) for name, *_ in signature)
         before, self._digests = self._digests, tuple(each for each in digests if each is not None)
         self._remembered.clear()
         names = ", ".join(name for _, name in self._digests)
@@ -96,7 +100,9 @@ class Tokens:
                 if not path.name.startswith(".") and path.is_file():  # ..data is Kubernetes' own
                     status = path.stat()
                     found.append((path.name, status.st_ino, status.st_size, status.st_mtime_ns))
-        except OSError:
+        except OSError as problem:
+            if passes(problem):
+                raise
             return ()
         return tuple(found)
 
@@ -104,6 +110,8 @@ class Tokens:
         try:
             token = (self._directory / name).read_bytes().strip()
         except OSError as problem:
+            if passes(problem):
+                raise
             log.warning("the token of %s cannot be read: %s", name, problem.strerror)
             return None
         if not token:

@@ -111,7 +111,9 @@ class Connection(asyncio.Protocol):
         if waits and self._transport.can_write_eof():  # TLS knows no half of a connection
             self._ended = True
             return True
-        self._host.send()  # the transport closes now, once what it has is sent
+        self._host.send()
+        self._lingering = True  # the transport closes once what it has is sent, for which there is no more time than this
+        self._deadline = monotonic() + self._host.limits.body_seconds
         return False
 
     def pause_writing(self) -> None:
@@ -166,9 +168,10 @@ class Connection(asyncio.Protocol):
             return
         self._host.send()
         self._lingering = True
-        limits, unsent = self._host.limits, transport.get_write_buffer_size()
-        self._deadline = monotonic() + (limits.body_seconds if unsent else limits.linger_seconds)
-        if transport.can_write_eof():
+        limits, plain = self._host.limits, transport.can_write_eof()
+        slow = transport.get_write_buffer_size() > 0 or not (plain or unread)  # what TLS has not sent it does not tell
+        self._deadline = monotonic() + (limits.body_seconds if slow else limits.linger_seconds)
+        if plain:
             transport.write_eof()
         elif not unread:
             transport.close()  # TLS cannot close one side; it sends what is unsent before
@@ -390,7 +393,8 @@ class Connection(asyncio.Protocol):
     def _count_unsent(self, size: int) -> None:
         """Have the host know how much a client does not read, and end it rather than to keep too much for all."""
         host = self._host
-        if size and host.buffered + size - self._unsent > host.limits.buffered_bytes:
+        most = host.limits.buffered_bytes
+        if size and host.buffered - self._unsent + min(size, most // 2) > most:  # one answer may be larger than that
             self.abort()
             size = 0
         host.buffered += size - self._unsent

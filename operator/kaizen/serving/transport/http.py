@@ -18,7 +18,7 @@ from kaizen.serving.settings import Limits
 from kaizen.serving.transport.connection import Connection
 from kaizen.serving.transport.heads import Head, Heads
 from kaizen.serving.transport.messages import Handler, Response
-from kaizen.serving.transport.overload import Turns
+from kaizen.serving.transport.overload import SPARE, Turns
 from kaizen.serving.transport.sockets import BACKLOG
 
 __all__ = ["Connection", "Host"]
@@ -32,6 +32,8 @@ LARGE_BYTES = 16 << 10
 """An answer that is sent at once."""
 MOST_ACCEPTED = 64
 """Connections that are taken in one turn."""
+PAUSE_SECONDS = 1.0
+"""Before connections are taken again when there are too many files."""
 
 
 class Host:
@@ -56,22 +58,31 @@ class Host:
         """When the first of them was begun."""
         self.closing = False
         """Every answer ends its connection."""
+        self._servers: list[asyncio.Server] = []
         self._listeners: list[socket] = []
         self._tls: SSLContext | None = None
-        self._accepting: set[asyncio.Task[None]] = set()
+        self.accepting: set[asyncio.Task[None]] = set()
+        """Clients that are no connections yet, as a handshake comes before."""
         self._turn_before = 0.0
 
-    async def listen(self, listeners: Sequence[socket], tls: SSLContext | None = None) -> list[asyncio.Server]:
+    async def listen(self, listeners: Sequence[socket], tls: SSLContext | None = None) -> None:
         """Serve who connects to these."""
-        loop, limits = asyncio.get_running_loop(), self.limits
+        loop = asyncio.get_running_loop()
         self._listeners, self._tls = list(listeners), tls
-        begin, end = (limits.header_seconds, limits.linger_seconds) if tls else (None, None)
-        return [
-            await loop.create_server(
-                self.connection, sock=one, ssl=tls, backlog=BACKLOG, ssl_handshake_timeout=begin, ssl_shutdown_timeout=end
-            )
-            for one in listeners
-        ]
+        if tls is None:
+            self._servers = [await loop.create_server(self.connection, sock=one, backlog=BACKLOG) for one in listeners]
+        else:  # the loop itself would tell of connections when their handshakes are done, and take any number before
+            self._begin_accepting()
+
+    def refuse(self) -> None:
+        """No new clients."""
+        for server in self._servers:
+            server.close()
+        if self._tls is not None:
+            self._pause_accepting()
+            for listener in self._listeners:
+                listener.close()
+        self._listeners = []
 
     def connection(self) -> Connection:
         """For loop.create_server."""
@@ -126,6 +137,8 @@ class Host:
 
     def abort(self) -> None:
         """End all at once."""
+        for task in self.accepting:
+            task.cancel()
         for connection in tuple(self.connections):
             connection.abort()
 
@@ -133,21 +146,40 @@ class Host:
         self.turns.began = 0.0
         self.send()
 
+    def _begin_accepting(self) -> None:
+        for listener in self._listeners:
+            asyncio.get_running_loop().add_reader(listener, self._accept)
+
+    def _pause_accepting(self) -> None:
+        for listener in self._listeners:
+            asyncio.get_running_loop().remove_reader(listener)
+
     def _accept(self) -> None:
         """Take who waits to be accepted: uvloop accepts one in a turn, and while turns are long nobody would get in, no probe
         either."""
         loop = asyncio.get_running_loop()
         for listener in self._listeners:
-            with suppress(OSError):  # nobody waits, or the listener is closed, or there are too many files
+            try:
                 for _ in range(MOST_ACCEPTED):
                     client, _ = listener.accept()
+                    if self._tls and len(self.connections) + len(self.accepting) >= self.limits.connections + SPARE:
+                        self.count_shed()
+                        client.close()
+                        continue
                     task = loop.create_task(self._connect(client))
-                    self._accepting.add(task)
-                    task.add_done_callback(self._accepting.discard)
+                    self.accepting.add(task)
+                    task.add_done_callback(self.accepting.discard)
+            except BlockingIOError:
+                continue  # nobody waits
+            except OSError:  # too many files, which a listener that is ready would say for ever; or it was closed
+                if self._tls is not None:
+                    self._pause_accepting()
+                    loop.call_later(PAUSE_SECONDS, self._begin_accepting)
 
     async def _connect(self, client: socket) -> None:
         client.setblocking(False)
-        begin, end = (self.limits.header_seconds, self.limits.linger_seconds) if self._tls else (None, None)
+        # To end TLS takes as long as the client takes to read what is unsent; those that have nothing unsent the sweep ends.
+        begin, end = (self.limits.header_seconds, self.limits.body_seconds) if self._tls else (None, None)
         with suppress(OSError):  # the client is gone, or speaks no TLS
             await asyncio.get_running_loop().connect_accepted_socket(
                 self.connection, client, ssl=self._tls, ssl_handshake_timeout=begin, ssl_shutdown_timeout=end

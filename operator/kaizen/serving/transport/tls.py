@@ -8,6 +8,8 @@ import logging
 import ssl
 from pathlib import Path
 
+from kaizen.serving.problems import passes
+
 __all__ = ["Context"]
 
 log = logging.getLogger(__name__)
@@ -39,15 +41,18 @@ class Context:
 
     def reload_if_changed(self) -> bool:
         """Put changed files to use; whether another certificate is in use now.  To be called once a second."""
-        signature = self._look()
-        if signature == self._signature:
+        before, signature = self._signature, self._look()
+        if signature == before:
             return False
-        first, self._signature = self._signature is None, signature
+        first, self._signature = before is None, signature
         context = _empty()
         try:
             # Without a password an encrypted key would be asked for on the terminal.
             context.load_cert_chain(self._directory / CERTIFICATE, self._directory / KEY, password="")
         except (OSError, ValueError) as problem:  # among them ssl.SSLError
+            if passes(problem):
+                self._signature = before
+                return False
             self.problem = _sentence(self._directory, problem)
             log.warning("%s; %s", self.problem, "the one before stays in use" if self.usable else "no connection is taken")
             return False

@@ -8,7 +8,7 @@ import gzip
 import threading
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -20,6 +20,8 @@ __all__ = ["Feedback"]
 
 BUFFERED_BYTES = 8 << 20
 """Of lines that wait for the bucket."""
+MOST_LABELS = 10_000
+"""Of one request: to look at them keeps all others waiting for a twentieth of a second."""
 LONGEST_ID = 280
 """A request's id, a hyphen and a row."""
 NAMED = 10
@@ -27,10 +29,13 @@ NAMED = 10
 _encode = msgspec.json.Encoder().encode
 
 
+_Integer = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+
+
 class _Label(msgspec.Struct, forbid_unknown_fields=True):
-    label: str | bool | int | float
+    label: str | bool | _Integer | float
     id: str | None = None
-    keys: dict[str, str | bool | int | float] | None = None
+    keys: dict[str, str | bool | _Integer | float] | None = None
     time: str | None = None
 
 
@@ -70,10 +75,13 @@ class Feedback:
     def offer(self, body: bytes, now: float) -> int:
         """Keep the labels of a request, received at `now` (since 1970), all or none; how many there were.
 
-        Raises RequestError for what is no label, Overloaded when there is no room.
+        Raises RequestError for what is no label, and for more than there is ever room for; Overloaded when there is no room now.
         """
         lines = self._checked(body, datetime.fromtimestamp(now, UTC))
         size = sum(map(len, lines))
+        if size > self._most:
+            told = f"these labels take {size} bytes, more than the {self._most} that are kept; send fewer at once"
+            raise RequestError(told, 413)
         with self._lock:
             if self._bytes + size > self._most:
                 raise Overloaded("too many labels wait to be written to the bucket; try again in a minute", 60)
@@ -98,6 +106,8 @@ class Feedback:
             raise RequestError(unreadable(error, body)) from None
         if not labels:
             raise RequestError('"labels" is empty; send at least one, as {"id": "<row id>", "label": …}')
+        if len(labels) > MOST_LABELS:
+            raise RequestError(f"the request has {len(labels)} labels; send at most {MOST_LABELS} at once", 413)
         return [self._line(number, label, now) for number, label in enumerate(labels)]
 
     def _line(self, number: int, given: _Label, now: datetime) -> bytes:

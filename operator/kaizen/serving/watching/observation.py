@@ -125,10 +125,11 @@ class Observer:
         if self._allowed <= 0.0:
             self._give_up(rows)
             return
-        self._allowed -= rows
-        self._buffered = buffered = self._buffered + rows
-        if buffered >= self._slice and not self._has_room(rows):
+        buffered = self._buffered + rows
+        if buffered >= self._slice and not self._has_room(buffered, rows):
             return
+        self._allowed -= rows
+        self._buffered = buffered
         if type(columns) is tuple:
             self._read += self._counting.row(columns, predictions[0])
         elif rows <= self._slice:  # at once: what is kept as it came makes the next requests use memory that is cold
@@ -136,10 +137,10 @@ class Observer:
         else:
             self._large.append((columns, predictions, rows))
 
-    def _has_room(self, rows: int) -> bool:
-        """Give up the rows that came last when they are too many; else see to it that a slice is counted soon."""
-        if self._buffered > BUFFERED_ROWS:
-            self._buffered -= rows
+    def _has_room(self, buffered: int, rows: int) -> bool:
+        """Give up the rows that came last when they are too many, but not for themselves; else see to it that a slice is
+        counted soon."""
+        if buffered > BUFFERED_ROWS and buffered != rows:
             self._give_up(rows)
             return False
         if not self._awaited:
