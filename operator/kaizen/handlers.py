@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -47,8 +48,8 @@ async def _run(config: Config) -> None:
     take_signals()
     client = await Client.connect()
     try:
-        await Operator(config, client).run(partial(watch, take_signals))
-    except asyncio.CancelledError:
+        with suppress(asyncio.CancelledError):  # or kopf took the signal, and the watches end by themselves
+            await Operator(config, client).run(partial(watch, take_signals))
         _log.info("stopped")
     finally:
         await client.close()
