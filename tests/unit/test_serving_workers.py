@@ -106,6 +106,28 @@ def test_a_worker_that_hangs_is_replaced(made: MadeModel, body: bytes) -> None:
         assert "gives no sign of life for 2 s and is killed" in server.log()
 
 
+def test_when_there_is_no_room_for_another_worker_the_others_go_on(made: MadeModel, body: bytes) -> None:
+    """As after one was killed for want of memory."""
+    full = """
+import errno, itertools, os
+fork, numbers = os.fork, itertools.count(1)
+def failing():
+    if next(numbers) in (3, 4):
+        raise OSError(errno.ENOMEM, "no memory")
+    return fork()
+os.fork = failing
+"""
+    with server_process(made.directory, **TWO, before=full) as server:
+        victim, other = server.workers()
+        os.kill(victim, signal.SIGKILL)
+        until("it cannot be replaced", lambda: "no worker can be started: no memory" in server.log(), 5, server.log)
+        assert ask(server.port, INFER, body).status == 200
+        until("it is replaced", lambda: len(server.workers()) == 2, 5, server.log)
+        assert other in server.workers()
+        until("both answer", lambda: server.metric("kaizen_server_workers") == 2, 5)
+        assert ask(server.port, INFER, body).status == 200
+
+
 def test_workers_that_never_start_end_the_server(made: MadeModel) -> None:
     broken = """
 import kaizen.serving.processes.worker as worker
