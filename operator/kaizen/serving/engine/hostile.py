@@ -134,7 +134,7 @@ def _followed(estimator: Any, flow: Flow, origins: Sequence[Origin | None]) -> I
     if members:
         return
     for feature, threshold in _splits(final):
-        origin = origins[feature]
+        origin = origins[feature] if feature < len(origins) else None  # of other columns than these
         if origin is not None:
             yield origin.place, float(origin.back(threshold))
 
@@ -146,7 +146,8 @@ def _splits(estimator: Any) -> Iterable[tuple[int, float]]:
     if hasattr(estimator, "get_booster"):
         yield from _xgboost(estimator.get_booster())
         return
-    trees = [estimator, *np.ravel(getattr(estimator, "estimators_", ()))]
+    members = getattr(estimator, "estimators_", ())
+    trees = [estimator, *(members.ravel() if isinstance(members, np.ndarray) else members)]
     for tree in (one for one in trees if hasattr(one, "tree_")):
         inner = tree.tree_.feature >= 0
         yield from zip(tree.tree_.feature[inner].tolist(), tree.tree_.threshold[inner].tolist(), strict=True)

@@ -89,6 +89,8 @@ def _xgboost(estimator: Any, flow: Flow, files: Files) -> Document:
     if learner["learner_model_param"]["num_target"] != "1" or estimator.multi_strategy == "multi_output_tree":
         raise Uncovered(f"{name} of several targets, or with several in a leaf, is not compiled")
     missing = _missing(estimator, flow)
+    if flow.sparse and not flow.absent:
+        raise Uncovered("XGBoost over a sparse matrix that may hold zeros, which are then not missing, is not compiled")
     first, last = estimator._get_iteration_range(None)
     try:
         model = treelite.frontend.from_xgboost(booster[first:last] if last else booster)

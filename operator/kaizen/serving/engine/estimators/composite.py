@@ -150,7 +150,7 @@ def _stack(estimator: Any, flow: Flow, files: Files) -> Document:
     if estimator.passthrough:
         numbers_only(flow, f"{type(estimator).__name__} with passthrough")
         width += flow.width
-    reaching = Flow.numbers(width, sparse=flow.sparse and estimator.passthrough)
+    reaching = Flow.numbers(width, sparse=flow.sparse and estimator.passthrough, absent=flow.absent)
     final = compile_model(estimator.final_estimator_, reaching, files)
     return {"name": "Stack", "members": members, "passthrough": bool(estimator.passthrough), "final": final}
 
@@ -245,7 +245,11 @@ def _target(estimator: Any, flow: Flow, files: Files) -> Document:
                 raise Uncovered(f"TransformedTargetRegressor with the function {name or function!r} is not compiled")
             return {**made, "function": name}
         case "StandardScaler" | "MaxAbsScaler" | "RobustScaler":
-            return {**made, "scale": 1.0 if scale is None else scale, "offset": mean or center or 0.0}
+            return {
+                **made,
+                "scale": 1.0 if scale is None else scale,
+                "offset": (mean if getattr(transformer, "with_mean", True) else None) or center or 0.0,
+            }
         case "MinMaxScaler" if not transformer.clip:
             return {**made, "scale": scale, "offset": -(least or 0.0), "first": True}
     raise Uncovered(f"TransformedTargetRegressor with {type(transformer).__name__} is not compiled")

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from kaizen.serving.engine.base import Matrix
-from kaizen.serving.engine.models.common import Model
+from kaizen.serving.engine.models.common import Model, refuse_not_finite
 from kaizen.serving.engine.models.links import Indices, largest, logistic, logistic_of, softmax_of
 from kaizen.serving.engine.transforms import Table, Transform, through
 
@@ -57,6 +57,7 @@ class Calibrated:
     def row(self, values: list[Any]) -> tuple[int, list[float]]:
         """See Model.row."""
         scores = self.of.row(values)[1]
+        self._check(scores)
         if self.column is not None:
             second = _clamped(_calibrated(self._curves[0], scores[self.column]))
             return (1 if second > 1.0 - second else 0), [1.0 - second, second]
@@ -68,6 +69,7 @@ class Calibrated:
     def batch(self, table: Table) -> tuple[Indices, Matrix]:
         """See Model.batch."""
         _, scores = self.of.batch(table)
+        self._check(scores)
         if self.column is not None:
             second = _cut(_all_calibrated(self._curves[0], scores[:, self.column]))
             shares = np.column_stack([1.0 - second, second])
@@ -76,6 +78,11 @@ class Calibrated:
         totals = made.sum(axis=1, keepdims=True)
         shares = np.divide(made, totals, out=np.full_like(made, 1.0 / made.shape[1]), where=totals != 0)
         return shares.argmax(axis=1), _cut(shares)
+
+    def _check(self, scores: Any) -> None:
+        """Isotonic curves take finite scores only; scikit-learn gives the sigmoid any."""
+        if "a" not in self.curves[0]:
+            refuse_not_finite(scores)
 
 
 _EXCESS = 1e-5
@@ -131,6 +138,7 @@ class Temperature:
         if self.probabilities:
             logits = np.log(scores + _LEAST)
         else:
+            refuse_not_finite(scores)
             logits = np.hstack([-scores, scores]) if scores.shape[1] == 1 else scores
         shares = _cut(softmax_of(self.beta * logits))
         return shares.argmax(axis=1), shares

@@ -31,7 +31,7 @@ def one_hot_encoder(encoder: Any, flow: Flow) -> tuple[list[Transform], Flow]:
         start = end - encoder._n_features_outs[column]
         lookups.append(_lookup(encoder, column, flow, _position(start, end)))
     single = np.dtype(encoder.dtype) == np.float32
-    return [OneHot(lookups, ends[-1])], Flow.numbers(ends[-1], sparse=bool(encoder.sparse_output), single=single)
+    return [OneHot(lookups, ends[-1])], Flow.numbers(ends[-1], sparse=bool(encoder.sparse_output), absent=True, single=single)
 
 
 def ordinal_encoder(encoder: Any, flow: Flow) -> tuple[list[Transform], Flow]:

@@ -103,7 +103,10 @@ def _side_by_side(transformer: Any, flow: Flow) -> tuple[list[Transform], Flow]:
         steps, leaving = compile_steps([piece], flow if whole else flow.of(columns, flat=flat))
         if factor is not None:
             numbers_only(leaving, "transformer_weights")
-            steps, leaving = [*steps, Multiply(float(factor))], replace(leaving, values=[None] * leaving.width)
+            steps, leaving = (
+                [*steps, Multiply(float(factor))],
+                replace(leaving, values=[None] * leaving.width, absent=leaving.absent and factor != 0),
+            )
         chosen = list(range(flow.table_width)) if whole else flow.place(columns)
         parts += _merged(Part(chosen, steps))
         flows.append(leaving)
@@ -115,6 +118,7 @@ def _side_by_side(transformer: Any, flow: Flow) -> tuple[list[Transform], Flow]:
         [marker for one in flows for marker in one.missing],
         [bound for one in flows for bound in one.values or [None] * one.width],
         sparse=bool(sparse),
+        absent=all(one.absent or not one.sparse for one in flows),
         single=all(one.single for one in flows),
         objects=not sparse and any(one.objects for one in flows),
     )

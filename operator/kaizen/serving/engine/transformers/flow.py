@@ -38,6 +38,8 @@ class Flow:
     """The numbers that a column can hold besides NaN, where an encoder bounds them."""
     sparse: bool = False
     """Whether scikit-learn passes a sparse matrix on."""
+    absent: bool = False
+    """Whether it holds no zeros: to XGBoost what a sparse matrix does not hold is missing, and a zero that it holds is not."""
     flat: bool = False
     """Whether scikit-learn passes one column as an array of one dimension, as it does for texts."""
     single: bool = False
@@ -54,10 +56,18 @@ class Flow:
 
     @classmethod
     def numbers(
-        cls, width: int, values: Sequence[frozenset[float] | None] | None = None, *, sparse: bool = False, single: bool = False
+        cls,
+        width: int,
+        values: Sequence[frozenset[float] | None] | None = None,
+        *,
+        sparse: bool = False,
+        absent: bool = False,
+        single: bool = False,
     ) -> "Flow":
         """So many columns of numbers."""
-        return cls(["FP64"] * width, [np.nan] * width, list(values or [None] * width), sparse=sparse, single=single)
+        return cls(
+            ["FP64"] * width, [np.nan] * width, list(values or [None] * width), sparse=sparse, absent=absent, single=single
+        )
 
     @property
     def width(self) -> int:

@@ -41,7 +41,7 @@ def _scaled(scaler: Any, flow: Flow, centre: Any, scale: Any, clip: tuple[float,
         step = Line(finite(1 / divisors, scaler), [0.0] * width)
     else:
         step = Scale(finite(np.zeros(width) if centre is None else centre, scaler), finite(divisors, scaler))
-    return [step, *([Clip(*clip)] if clip else [])], Flow.numbers(width, sparse=flow.sparse)
+    return [step, *([Clip(*clip)] if clip else [])], Flow.numbers(width, sparse=flow.sparse, absent=flow.absent)
 
 
 def standard_scaler(scaler: Any, flow: Flow) -> Steps:
@@ -73,14 +73,14 @@ def normalizer(normalizing: Any, flow: Flow) -> Steps:
     """Rows to length 1."""
     doubles_only(flow, "Normalizer")
     step = Normalize(normalizing.norm, flow.sparse, "Finite")
-    return [step], Flow.numbers(flow.width, sparse=flow.sparse)
+    return [step], Flow.numbers(flow.width, sparse=flow.sparse, absent=flow.absent)
 
 
 def binarizer(binarizing: Any, flow: Flow) -> Steps:
     """Above a threshold or not."""
     doubles_only(flow, "Binarizer")
     step = Binarize(float(binarizing.threshold), "Finite")
-    return [step], Flow.numbers(flow.width, [frozenset({0.0, 1.0})] * flow.width, sparse=flow.sparse)
+    return [step], Flow.numbers(flow.width, [frozenset({0.0, 1.0})] * flow.width, sparse=flow.sparse, absent=True)
 
 
 def power_transformer(transformer: Any, flow: Flow) -> Steps:
@@ -112,7 +112,7 @@ def k_bins_discretizer(discretizer: Any, flow: Flow) -> Steps:
     values = [frozenset(map(float, range(len(edges) + 1))) for edges in step.edges]
     if discretizer.encode == "ordinal":
         return [step], Flow.numbers(step.width, values)
-    return [step], Flow.numbers(step.width, sparse=discretizer.encode == "onehot")
+    return [step], Flow.numbers(step.width, sparse=discretizer.encode == "onehot", absent=True)
 
 
 def polynomial_features(transformer: Any, flow: Flow) -> Steps:
@@ -131,7 +131,7 @@ def polynomial_features(transformer: Any, flow: Flow) -> Steps:
     )
     # A dense matrix is multiplied from the last factor on.
     factors = [list(one) if flow.sparse else list(one)[::-1] for one in combinations]
-    return [Products(factors, "Finite")], Flow.numbers(len(factors), sparse=flow.sparse)
+    return [Products(factors, "Finite")], Flow.numbers(len(factors), sparse=flow.sparse, absent=flow.absent)
 
 
 def spline_transformer(transformer: Any, flow: Flow) -> Steps:

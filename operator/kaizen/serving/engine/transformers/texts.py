@@ -13,6 +13,8 @@ __all__ = ["count_vectorizer", "hashing_vectorizer", "tfidf_transformer", "tfidf
 
 def count_vectorizer(vectorizer: Any, flow: Flow) -> tuple[list[Transform], Flow]:
     """How often each word of the vocabulary occurs."""
+    if np.dtype(vectorizer.dtype) not in (np.int32, np.int64, np.float64):
+        raise Uncovered(f"CountVectorizer with dtype {np.dtype(vectorizer.dtype)}, which cannot count far, is not compiled")
     return _words(vectorizer, flow, None)
 
 
@@ -26,7 +28,7 @@ def tfidf_vectorizer(vectorizer: Any, flow: Flow) -> tuple[list[Transform], Flow
 def tfidf_transformer(transformer: Any, flow: Flow) -> tuple[list[Transform], Flow]:
     """Weights of counts."""
     doubles_only(flow, "TfidfTransformer")
-    return [Weigh(_weighting(transformer))], Flow.numbers(flow.width, sparse=True)
+    return [Weigh(_weighting(transformer))], Flow.numbers(flow.width, sparse=True, absent=flow.absent or not flow.sparse)
 
 
 def hashing_vectorizer(vectorizer: Any, flow: Flow) -> tuple[list[Transform], Flow]:
@@ -42,7 +44,7 @@ def hashing_vectorizer(vectorizer: Any, flow: Flow) -> tuple[list[Transform], Fl
         bool(vectorizer.binary),
         vectorizer.norm,
     )
-    return [step], Flow.numbers(step.width, sparse=True)
+    return [step], Flow.numbers(step.width, sparse=True, absent=not vectorizer.alternate_sign)
 
 
 def _words(vectorizer: Any, flow: Flow, weighting: Weighting | None) -> tuple[list[Transform], Flow]:
@@ -51,7 +53,7 @@ def _words(vectorizer: Any, flow: Flow, weighting: Weighting | None) -> tuple[li
         raise Uncovered(f"{name} makes {len(vectorizer.vocabulary_)} columns; more than {flow.most} are not compiled")
     terms = sorted(vectorizer.vocabulary_, key=vectorizer.vocabulary_.__getitem__)
     step = Words(_analysis(vectorizer, flow), [str(term) for term in terms], bool(vectorizer.binary), weighting)
-    return [step], Flow.numbers(len(terms), sparse=True)
+    return [step], Flow.numbers(len(terms), sparse=True, absent=True)
 
 
 def _weighting(transformer: Any) -> Weighting:

@@ -29,10 +29,12 @@ class Lookup:
     refuses: list[str]
     """Of "unknown" and "missing": those at which scikit-learn raises."""
     table: dict[Any, float] = field(init=False, repr=False, compare=False)
+    doubles: bool = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         codes = [NAN if code is None else code for code in self.codes]
         object.__setattr__(self, "table", dict(zip(self.values, codes, strict=True)))
+        object.__setattr__(self, "doubles", all(type(value) is float for value in self.values))
 
     def document(self) -> dict[str, Any]:
         """See Transform.document."""
@@ -43,6 +45,8 @@ class Lookup:
         """The code of a value that is not in the table.  Raises Refused."""
         if value == inf or value == -inf:
             raise Refused("an input is infinite, or too large for a 64-bit number")
+        if self.doubles and type(value) is int and (code := self.table.get(float(value))) is not None:
+            return code  # to scikit-learn the column is of doubles, and whole numbers beyond 2**53 are rounded
         kind = "missing" if value is None or value != value else "unknown"
         if kind in self.refuses:
             raise Refused("a category is missing" if kind == "missing" else f"{value!r:.80} is a category never seen in training")
