@@ -3,10 +3,11 @@
 import errno
 import json
 import re
+from typing import Annotated
 
 import msgspec
 
-__all__ = ["UNREADABLE", "Overloaded", "RequestError", "error", "lower", "passes", "shortened", "unreadable"]
+__all__ = ["UNREADABLE", "Int64", "Overloaded", "RequestError", "error", "lower", "passes", "shortened", "unreadable"]
 
 UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError)
 """What msgspec raises for bytes of a stranger."""
@@ -16,6 +17,8 @@ EXPLAINED_BYTES = 1 << 20
 """Larger bodies with a bare NaN are refused without saying where it stands."""
 
 
+Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+"""A whole number that a stranger sends, of no more than 64 bits."""
 _PASSING = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO})
 
 

@@ -16,7 +16,7 @@ from kaizen.serving.bodies import binary
 from kaizen.serving.bodies.quick import Quick
 from kaizen.serving.bodies.readers import NUMBERS, Column, Reader, TableReader, Tensor, Values, read_any, rows_of
 from kaizen.serving.engine.base import Prepared, as_columns, some_rows
-from kaizen.serving.problems import UNREADABLE, RequestError, shortened, unreadable
+from kaizen.serving.problems import UNREADABLE, Int64, RequestError, shortened, unreadable
 
 __all__ = ["ATTRIBUTIONS", "Column", "Parsed", "Schema", "Tensor"]
 
@@ -82,12 +82,9 @@ class _RequestParameters(msgspec.Struct):
     explain: bool = False
 
 
-_Size = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
-
-
 class _Tensor(msgspec.Struct):
     name: str
-    shape: list[_Size]
+    shape: list[Int64]
     datatype: str
     data: msgspec.Raw = msgspec.Raw()
     parameters: _TensorParameters | None = None

@@ -8,12 +8,12 @@ import gzip
 import threading
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 
 from kaizen.serving.engine.base import Label
-from kaizen.serving.problems import UNREADABLE, Overloaded, RequestError, shortened, unreadable
+from kaizen.serving.problems import UNREADABLE, Int64, Overloaded, RequestError, shortened, unreadable
 from kaizen.serving.watching.pseudonyms import Pseudonyms
 
 __all__ = ["Feedback"]
@@ -29,13 +29,10 @@ NAMED = 10
 _encode = msgspec.json.Encoder().encode
 
 
-_Integer = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
-
-
 class _Label(msgspec.Struct, forbid_unknown_fields=True):
-    label: str | bool | _Integer | float
+    label: str | bool | Int64 | float
     id: str | None = None
-    keys: dict[str, str | bool | _Integer | float] | None = None
+    keys: dict[str, str | bool | Int64 | float] | None = None
     time: str | None = None
 
 
