@@ -14,6 +14,19 @@ NAME = "kaizen"
 NAMESPACE = "kaizen-system"
 _NODE = f"{NAME}-control-plane"
 _CHART = REPOSITORY / "charts" / "kaizen"
+_S3_NODE_PORT = 30070
+"""Of the node; kind-config.yaml gives it a port of this machine."""
+_S3_OUTSIDE = {
+    "apiVersion": "v1",
+    "kind": "Service",
+    "metadata": {"name": "kaizen-s3-outside", "namespace": NAMESPACE},
+    "spec": {
+        "type": "NodePort",
+        "selector": {"app.kubernetes.io/name": "kaizen", "app.kubernetes.io/component": "s3"},
+        "ports": [{"port": 7070, "targetPort": "s3", "nodePort": _S3_NODE_PORT}],
+    },
+}
+"""The embedded bucket for programs of this machine: `kubectl port-forward` may hang once a connection was broken off."""
 _SYSTEM_NAMESPACE = {
     "apiVersion": "v1",
     "kind": "Namespace",
@@ -56,6 +69,19 @@ def kubectl(*words: str, timeout: float = 30) -> str | None:
     """Standard output of a kubectl command against the cluster, or None when it fails."""
     answer = quietly(_kubectl_path(), "--kubeconfig", KUBECONFIG, *words, timeout=timeout)
     return answer.stdout if answer.returncode == 0 else None
+
+
+def s3_url() -> str:
+    """The embedded S3 server as programs of this machine reach it; raises Stop when there is no cluster."""
+    address = _published(engine.detect())
+    if address is None:
+        raise Stop("There is no cluster that this machine reaches: run `make cluster`.")
+    return f"http://{address}"
+
+
+def _published(this: Engine) -> str | None:
+    """Where this machine listens for the node's port of the embedded S3 server."""
+    return (this.ask("port", _NODE, f"{_S3_NODE_PORT}/tcp") or "").partition("\n")[0] or None
 
 
 def _kubectl_path() -> Path:
@@ -105,7 +131,7 @@ def _cluster(this: Engine, node_image: str) -> None:
 def _is_alive(this: Engine, node_image: str) -> bool:
     """Whether a cluster of this node image answers.  One whose processes died with a session does not."""
     running = this.ask("container", "inspect", "--format", "{{.State.Running}} {{.Config.Image}}", _NODE)
-    if running is None or running.split() != ["true", node_image]:
+    if running is None or running.split() != ["true", node_image] or _published(this) is None:
         return False
     ready = kubectl("wait", "--for=condition=Ready", "node", "--all", "--timeout=45s", timeout=50)
     return ready is not None and kubectl("get", "--raw", "/readyz") is not None
@@ -140,8 +166,9 @@ def _load_one(this: Engine, name: str) -> None:
 def _install(names: dict[str, str]) -> None:
     """Install or upgrade the chart with these images, by their names in the chart's values."""
     values = {"images": {key: _reference(name) for key, name in names.items()}}
+    around = {"apiVersion": "v1", "kind": "List", "items": [_SYSTEM_NAMESPACE, _S3_OUTSIDE]}
     with step("Install the chart") as current:
-        current.run(_kubectl_path(), "--kubeconfig", KUBECONFIG, "apply", "--filename", "-", stdin=json.dumps(_SYSTEM_NAMESPACE))
+        current.run(_kubectl_path(), "--kubeconfig", KUBECONFIG, "apply", "--filename", "-", stdin=json.dumps(around))
         # A helm that was killed leaves its release locked.
         kubectl(
             "delete",

@@ -29,7 +29,8 @@ def main() -> int:
     cluster.kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", "--timeout=90s", seconds=95)
     cluster.kubectl("create", "namespace", NAMESPACE)
     cluster.kubectl("label", "namespace", NAMESPACE, "pod-security.kubernetes.io/enforce=restricted")
-    with tempfile.TemporaryDirectory() as directory, service_stories.lake(cluster, NAMESPACE, Path(directory)) as lake:
+    with tempfile.TemporaryDirectory() as directory:
+        lake = service_stories.lake(cluster, NAMESPACE, Path(directory))
         body = job("one", model, lake)
         cluster.apply(body, namespace=NAMESPACE)
         applied = time.monotonic()

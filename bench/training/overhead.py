@@ -32,7 +32,8 @@ def main() -> int:
     cluster.kubectl("create", "namespace", NAMESPACE)
     cluster.kubectl("label", "namespace", NAMESPACE, "pod-security.kubernetes.io/enforce=restricted")
     overheads = []
-    with tempfile.TemporaryDirectory() as directory, service_stories.lake(cluster, NAMESPACE, Path(directory)) as lake:
+    with tempfile.TemporaryDirectory() as directory:
+        lake = service_stories.lake(cluster, NAMESPACE, Path(directory))
         (path,) = write_months(range(1, 2), Path(directory))
         for number in range(RUNS):
             uri = f"{lake.uri}2013-01.parquet"

@@ -3,11 +3,14 @@
 import re
 import zlib
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from hack.paths import KUBECONFIG
+from tests.support import service_stories
 from tests.support.cluster import Cluster
+from tests.support.service_stories import Lake
 
 
 @pytest.fixture(scope="session")
@@ -19,6 +22,12 @@ def cluster() -> Cluster:
     found.wait_ready("kaizen-operator")
     found.wait_ready("kaizen-s3")
     return found
+
+
+@pytest.fixture
+def lake(cluster: Cluster, namespace: str, tmp_path: Path) -> Lake:
+    """Rows to train on, in the story's own part of the embedded bucket."""
+    return service_stories.lake(cluster, namespace, tmp_path)
 
 
 @pytest.fixture

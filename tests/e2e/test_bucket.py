@@ -1,7 +1,6 @@
 """The bucket in the cluster: who may do what on the embedded server, and what users see while it is away."""
 
 import json
-from collections.abc import Iterator
 
 import pytest
 
@@ -16,15 +15,8 @@ RECOVERY_SECONDS = 90
 """The operator looks at its bucket every 30 s, and a Pod takes a while to come back."""
 
 
-@pytest.fixture(scope="module")
-def endpoint(cluster: Cluster) -> Iterator[str]:
-    """The embedded server's address on this machine."""
-    with cluster.port_forward("service/kaizen-s3", 7070) as url:
-        yield url
-
-
-def test_workloads_write_their_part_and_read_the_registry(cluster: Cluster, endpoint: str) -> None:
-    operator, workload = _buckets(cluster, endpoint)
+def test_workloads_write_their_part_and_read_the_registry(cluster: Cluster) -> None:
+    operator, workload = _buckets(cluster)
     operator.put("registry/flights/m/index.json", b"[]")
     workload.put("workloads/flights/runs/1/progress.json", b"{}")
     assert workload.get("workloads/flights/runs/1/progress.json")[0] == b"{}"
@@ -40,15 +32,15 @@ def test_workloads_write_their_part_and_read_the_registry(cluster: Cluster, endp
         operator.call(lambda s3, key=entry.key: s3.delete_object(Bucket="kaizen", Key=key), entry.key)  # type: ignore[misc]
 
 
-def test_the_bucket_records_whose_it_is(cluster: Cluster, endpoint: str) -> None:
-    operator, _ = _buckets(cluster, endpoint)
+def test_the_bucket_records_whose_it_is(cluster: Cluster) -> None:
+    operator, _ = _buckets(cluster)
     document, _ = operator.read(CLAIM)
     system = json.loads(cluster.kubectl("get", "namespace", "kube-system", "--output", "json"))
     assert document["clusterUID"] == system["metadata"]["uid"]
 
 
-def test_another_clusters_bucket_is_left_alone(cluster: Cluster, namespace: str, endpoint: str) -> None:
-    operator, _ = _buckets(cluster, endpoint)
+def test_another_clusters_bucket_is_left_alone(cluster: Cluster, namespace: str) -> None:
+    operator, _ = _buckets(cluster)
     system = json.loads(cluster.kubectl("get", "namespace", "kube-system", "--output", "json"))
     own = json.dumps({"clusterUID": system["metadata"]["uid"]}).encode()
     cluster.apply(training_job(suspend=True), namespace=namespace)
@@ -89,6 +81,6 @@ def test_users_see_that_the_bucket_is_away_and_nothing_is_lost(cluster: Cluster,
     until("the metric says so, too", lambda: cluster.metrics()["kaizen_bucket_usable"] == 1, 10)
 
 
-def _buckets(cluster: Cluster, endpoint: str) -> tuple[Bucket, Bucket]:
+def _buckets(cluster: Cluster) -> tuple[Bucket, Bucket]:
     """The bucket as the operator and as a workload see it."""
-    return cluster.bucket(endpoint), cluster.bucket(endpoint, "WORKLOAD")
+    return cluster.bucket(), cluster.bucket("WORKLOAD")

@@ -1,10 +1,6 @@
 """A user's own image trains: what it leaves is judged and registered, and how it ended is told."""
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
-
-import pytest
 
 from kaizen.registry import layout, versions
 from tests.support import chaos, service_stories, training_stories
@@ -14,13 +10,6 @@ from tests.support.service_stories import Lake, fresh_model
 from tests.support.wait import until
 
 EPOCHS = 12
-
-
-@pytest.fixture
-def lake(cluster: Cluster, namespace: str, tmp_path: Path) -> Iterator[Lake]:
-    """Rows to train on."""
-    with service_stories.lake(cluster, namespace, tmp_path) as found:
-        yield found
 
 
 def run(cluster: Cluster, namespace: str, lake: Lake, wanted: dict[str, Any], **changes: Any) -> str:

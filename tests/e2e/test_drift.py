@@ -1,10 +1,6 @@
 """A service that watches its requests: what looks like the training data changes nothing, what does not is trained on."""
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
-
-import pytest
 
 from tests.support import service_stories, traffic, training
 from tests.support.cluster import Cluster, condition_of
@@ -24,13 +20,6 @@ from tests.support.wait import throughout, until
 FIRST_SECONDS = TRAINING_SECONDS + READY_SECONDS
 A_SECOND = 40
 """Rows: two weeks of the hourly table in a span of ten seconds or so."""
-
-
-@pytest.fixture
-def lake(cluster: Cluster, namespace: str, tmp_path: Path) -> Iterator[Lake]:
-    """Rows to train on."""
-    with service_stories.lake(cluster, namespace, tmp_path) as found:
-        yield found
 
 
 def apply(cluster: Cluster, namespace: str, model: str, lake: Lake, **changes: Any) -> None:

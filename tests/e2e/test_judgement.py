@@ -1,11 +1,7 @@
 """What a run says of data and model: gates of every kind, anomalies, files to read, and that it was all done before."""
 
 import re
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
-
-import pytest
 
 from kaizen.registry import layout, versions
 from tests.support import service_stories, training_stories
@@ -28,13 +24,6 @@ GATES: list[dict[str, Any]] = [
     {"name": "wish", "metric": "log_loss", "atMost": 0.001, "required": False},
 ]
 REGISTERED = {"MLmodel", "README.md", "manifest.json", "model.skops", "pipeline.py", "report.html", "schema.json"}
-
-
-@pytest.fixture
-def lake(cluster: Cluster, namespace: str, tmp_path: Path) -> Iterator[Lake]:
-    """Rows to train on."""
-    with service_stories.lake(cluster, namespace, tmp_path) as found:
-        yield found
 
 
 def test_all_gates_are_judged_and_a_failed_required_one_rejects_the_version(cluster: Cluster, namespace: str, lake: Lake) -> None:

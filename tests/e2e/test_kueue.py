@@ -7,13 +7,11 @@ eviction it suspends, waits for the Pods to go, and takes back what it wrote.
 import json
 import threading
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from kaizen.registry.store import Bucket
 from tests.support import training
 from tests.support.cluster import Cluster, Rejected, condition_of
 from tests.support.objects import training_job
@@ -88,13 +86,10 @@ class Queue:
 
 
 @pytest.fixture
-def lake(cluster: Cluster, namespace: str, tmp_path: Path) -> Iterator[None]:
+def lake(cluster: Cluster, namespace: str, tmp_path: Path) -> None:
     """Rows where the namespace's own Pods may read."""
-    with cluster.port_forward("service/kaizen-s3", 7070) as url:
-        bucket: Bucket = cluster.bucket(url)
-        rows = training.write(training.table(2000), tmp_path / "rows.parquet")
-        bucket.put(f"workloads/{namespace}/lake/rows.parquet", rows.read_bytes())
-        yield
+    rows = training.write(training.table(2000), tmp_path / "rows.parquet")
+    cluster.bucket().put(f"workloads/{namespace}/lake/rows.parquet", rows.read_bytes())
 
 
 def queued(namespace: str) -> dict[str, Any]:

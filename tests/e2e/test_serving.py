@@ -2,8 +2,6 @@
 
 import json
 import urllib.error
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,13 +19,6 @@ EXAMPLE = {"inputs": [
     {"name": "carrier", "datatype": "BYTES", "shape": [1], "data": ["UA"]},
     {"name": "weekend", "datatype": "BOOL", "shape": [1], "data": [True]},
 ]}  # fmt: skip
-
-
-@pytest.fixture
-def lake(cluster: Cluster, namespace: str, tmp_path: Path) -> Iterator[Lake]:
-    """Rows to train on."""
-    with service_stories.lake(cluster, namespace, tmp_path) as found:
-        yield found
 
 
 def train(cluster: Cluster, namespace: str, model: str, lake: Lake, name: str, **changes: Any) -> dict[str, Any]:

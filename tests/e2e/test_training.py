@@ -2,7 +2,6 @@
 
 import json
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +22,12 @@ TRAINING_SECONDS = 120
 
 
 @pytest.fixture
-def lake(cluster: Cluster, namespace: str, tmp_path: Path) -> Iterator[Bucket]:
+def lake(cluster: Cluster, namespace: str, tmp_path: Path) -> Bucket:
     """The embedded bucket, with two thousand rows where the namespace's own Pods may read."""
-    with cluster.port_forward("service/kaizen-s3", 7070) as url:
-        bucket = cluster.bucket(url)
-        rows = training.write(training.table(2000), tmp_path / "rows.parquet")
-        bucket.put(f"workloads/{namespace}/lake/rows.parquet", rows.read_bytes())
-        yield bucket
+    bucket = cluster.bucket()
+    rows = training.write(training.table(2000), tmp_path / "rows.parquet")
+    bucket.put(f"workloads/{namespace}/lake/rows.parquet", rows.read_bytes())
+    return bucket
 
 
 def job(namespace: str, name: str = "first", **changes: Any) -> dict[str, Any]:

@@ -1,8 +1,6 @@
 """A search in the cluster: several Pods that share the trials of one study, whoever of them dies."""
 
 import re
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,13 +18,6 @@ SPACE = [
 ]
 """Some seconds a trial."""
 SEARCH = {"trials": TRIALS, "parallelism": 2, "sampler": "TPE", "pruner": "None", "space": SPACE}
-
-
-@pytest.fixture
-def lake(cluster: Cluster, namespace: str, tmp_path: Path) -> Iterator[Lake]:
-    """Rows to train on."""
-    with service_stories.lake(cluster, namespace, tmp_path) as found:
-        yield found
 
 
 def search(cluster: Cluster, namespace: str, lake: Lake, **changes: Any) -> str:

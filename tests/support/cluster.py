@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from hack.cluster import s3_url
 from hack.paths import KUBECONFIG, TOOLS
 from kaizen.api.base import GROUP
 from kaizen.registry.settings import BucketSettings
@@ -121,7 +122,10 @@ class Cluster:
 
     @contextmanager
     def port_forward(self, target: str, port: int, namespace: str = SYSTEM) -> Iterator[str]:
-        """Forward a free port of this machine to a Service or Pod while the block runs; gives its http URL."""
+        """Forward a free port of this machine to a Service or Pod while the block runs; gives its http URL.
+
+        For short blocks: kubectl may forward nothing any more after a connection was broken off.
+        """
         words = [str(TOOLS / "kubectl"), "port-forward", target, f":{port}", "--namespace", namespace]
         env = {**os.environ, "KUBECONFIG": str(KUBECONFIG)}
         with subprocess.Popen(words, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as forwarding:
@@ -133,13 +137,13 @@ class Cluster:
             finally:
                 forwarding.terminate()
 
-    def bucket(self, endpoint: str, account: str = "AWS") -> Bucket:
+    def bucket(self, account: str = "AWS") -> Bucket:
         """The embedded server's bucket as the operator (AWS) or a workload (WORKLOAD) sees it."""
         secret = self.get("secret", "kaizen-s3", SYSTEM)
         assert secret is not None
         keys = {name: base64.b64decode(value).decode() for name, value in secret["data"].items()}
         access, secret_key = keys[f"{account}_ACCESS_KEY_ID"], keys[f"{account}_SECRET_ACCESS_KEY"]
-        return Bucket(BucketSettings(endpoint=endpoint, name="kaizen", access_key=access, secret_key=secret_key))
+        return Bucket(BucketSettings(endpoint=s3_url(), name="kaizen", access_key=access, secret_key=secret_key))
 
     def dump(self, kind: str, name: str, namespace: str) -> str:
         """The object, its events, its children's logs, and the operator's last words."""

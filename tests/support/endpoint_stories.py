@@ -151,11 +151,10 @@ def place(cluster: Cluster, namespace: str, directory: Path) -> Iterator[Place]:
     cluster.kubectl("delete", "namespace", namespace, "--ignore-not-found", "--timeout=60s", seconds=65)
     cluster.kubectl("create", "namespace", namespace)
     cluster.kubectl("label", "namespace", namespace, "pod-security.kubernetes.io/enforce=restricted")
-    with service_stories.lake(cluster, namespace, directory) as lake:
-        model = fresh_model()
-        cluster.apply(job("one", model, lake, calibration="None"), namespace=namespace)
-        cluster.wait_for("trainingjob", "one", namespace, "Succeeded", "True", seconds=TRAINING_SECONDS)
-        yield Place(cluster, namespace, model, lake, directory)
+    model, lake = fresh_model(), service_stories.lake(cluster, namespace, directory)
+    cluster.apply(job("one", model, lake, calibration="None"), namespace=namespace)
+    cluster.wait_for("trainingjob", "one", namespace, "Succeeded", "True", seconds=TRAINING_SECONDS)
+    yield Place(cluster, namespace, model, lake, directory)
     cluster.kubectl("delete", "namespace", namespace, "--wait=false")
 
 

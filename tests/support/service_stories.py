@@ -1,8 +1,6 @@
 """What stories about a served model share: its data, its objects, and how they are watched."""
 
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +25,11 @@ def fresh_model() -> str:
     return f"m-{uuid.uuid4().hex[:8]}"
 
 
-@contextmanager
-def lake(cluster: Cluster, namespace: str, directory: Path) -> Iterator["Lake"]:
+def lake(cluster: Cluster, namespace: str, directory: Path) -> "Lake":
     """The namespace's own part of the embedded bucket, with twelve weeks of rows in it."""
-    with cluster.port_forward("service/kaizen-s3", 7070) as url:
-        found = Lake(cluster.bucket(url), namespace, directory)
-        found.add("first", training.table(12 * WEEK))
-        yield found
+    found = Lake(cluster.bucket(), namespace, directory)
+    found.add("first", training.table(12 * WEEK))
+    return found
 
 
 class Lake:
