@@ -6,13 +6,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from lightgbm import LGBMRegressor
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
 from sklearn.ensemble import BaggingClassifier, RandomForestClassifier, StackingClassifier
 from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer
+from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OneHotEncoder, PolynomialFeatures, StandardScaler
+from sklearn.preprocessing import FunctionTransformer, MinMaxScaler, OneHotEncoder, PolynomialFeatures, StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 from xgboost import XGBClassifier
 
@@ -71,6 +73,18 @@ def test_whole_numbers_in_a_column_of_doubles_are_rounded_before_they_are_looked
         assert made.predict(tuple(sent), 1).scores == pytest.approx(expected.tolist(), abs=1e-12)
 
 
+def test_categories_of_lightgbm_are_cast_to_whole_numbers_first(tmp_path: Path) -> None:
+    codes = pd.DataFrame({"code": np.arange(400) % 5.0, "x": np.arange(400) * 0.01})
+    model = LGBMRegressor(n_estimators=5, verbose=-1, min_data_per_group=1, cat_smooth=0.0)
+    fitted = model.fit(codes, np.where(codes["code"] == 0, 10.0, codes["code"]) + codes["x"], categorical_feature=[0])
+    made = engine(make_pipeline(fitted), codes, tmp_path)
+    sent = [-1.5, -1.0, -0.999, -0.5, -0.0, 0.0, 0.5, 1.0, 1.999, float("nan"), 2.0**40, -(2.0**40)]
+    expected = np.asarray(fitted.predict(pd.DataFrame({"code": sent, "x": 1.0}))).tolist()
+    assert expected[3] == expected[5] != expected[1]
+    assert made.predict([sent, [1.0] * len(sent)], len(sent)).labels == pytest.approx(expected, abs=1e-12)
+    assert [made.predict((code, 1.0), 1).labels[0] for code in sent] == pytest.approx(expected, abs=1e-12)
+
+
 @pytest.mark.filterwarnings("ignore:overflow encountered")
 @pytest.mark.parametrize("method", ["isotonic", "temperature"])
 def test_calibrations_refuse_infinite_scores_as_scikit_learn_does(method: str, tmp_path: Path) -> None:
@@ -91,6 +105,45 @@ def test_a_scaler_of_the_target_without_a_mean_adds_none(tmp_path: Path) -> None
     fitted = TransformedTargetRegressor(LinearRegression(), transformer=scaler).fit(NUMBERS, target)
     labels = engine(fitted, NUMBERS, tmp_path).predict([NUMBERS["x"].tolist(), NUMBERS["z"].tolist()], 80).labels
     assert labels == pytest.approx(fitted.predict(NUMBERS).tolist(), abs=1e-12)
+
+
+TARGETS: dict[str, dict[str, Any]] = {
+    "nothing": {},
+    "a function": {"func": np.log, "inverse_func": np.exp},
+    "a function that takes anything": {"transformer": FunctionTransformer(np.log, np.exp)},
+    "a scaler": {"transformer": StandardScaler()},
+    "a range": {"transformer": MinMaxScaler()},
+}
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered", "ignore:invalid value encountered")
+@pytest.mark.parametrize("how", TARGETS.values(), ids=TARGETS)
+def test_predictions_that_are_not_finite_are_turned_back_where_scikit_learn_does(how: dict[str, Any], tmp_path: Path) -> None:
+    target = np.exp(NUMBERS["x"] + 3.0 * NUMBERS["z"]) if "func" in str(how) else 20.0 * NUMBERS["x"] + 20.0 * NUMBERS["z"]
+    fitted = TransformedTargetRegressor(LinearRegression(), **how).fit(NUMBERS, np.abs(target) + 1.0)
+    made = engine(fitted, NUMBERS, tmp_path)
+    for x, z in ((1e308, 1e308), (-1e308, -1e308), (1e308, -1e308), (1.0, 2.0)):
+        rows: list[Any] = [(x, z), [[x], [z]]]
+        try:
+            expected = fitted.predict(pd.DataFrame({"x": [x], "z": [z]})).tolist()
+        except ValueError:
+            for row in rows:
+                with pytest.raises(Refused):
+                    made.predict(row, 1)
+            continue
+        for row in rows:
+            assert made.predict(row, 1).labels == pytest.approx(expected, rel=1e-12, nan_ok=True)
+
+
+def test_an_infinite_number_among_texts_is_one_more_category(tmp_path: Path) -> None:
+    mixed = pd.DataFrame({"word": ["a", "b", "c", "d"] * 20, "code": [1.0, 2.0, 3.0, 4.0] * 20})
+    filled = make_pipeline(SimpleImputer(strategy="most_frequent"), OneHotEncoder(handle_unknown="ignore"))
+    fitted = make_pipeline(filled, LogisticRegression()).fit(mixed, EVEN)
+    made = engine(fitted, mixed, tmp_path)
+    assert parity.compare(fitted, tmp_path, mixed).ok
+    for code in (float("inf"), float("-inf"), 5.0):
+        expected = fitted.predict_proba(pd.DataFrame({"word": ["a"], "code": [code]})).ravel()
+        assert made.predict(("a", code), 1).scores == pytest.approx(expected.tolist(), abs=1e-12)
 
 
 NESTED = {

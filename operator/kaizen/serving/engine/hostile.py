@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["Rows", "hostile", "thresholds"]
 
 LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
-MILD = (0.0, -0.0, 1.0, -1.0, 0.5, 5e-324, 1e-45, 2.0**53 + 2, -(2.0**63), LARGEST_FLOAT32, -LARGEST_FLOAT32, 1e30)
+MILD = (0.0, -0.0, 1.0, -1.0, 0.5, -0.5, 5e-324, 1e-45, 2.0**53 + 2, -(2.0**63), LARGEST_FLOAT32, -LARGEST_FLOAT32, 1e30)
 WILD = (float("inf"), float("-inf"), 3.5e38, -1e308)
 WHOLE = (2**53 + 1, 2**63 - 1, -(2**63))
 DATES = (

@@ -45,9 +45,21 @@ def _lightgbm(estimator: Any, flow: Flow, files: Files) -> Document:
         "trees": files.add("trees", _zero_above(model)),
         "width": int(estimator.n_features_in_),
         "outputs": 1 if classes is None or link == "Logistic" else len(classes),
+        "whole": _categorical(model),
     }
 
 
+def _categorical(model: Any) -> list[int]:
+    """The columns that Treelite's model asks for categories."""
+    found: set[int] = set()
+    for number in range(model.num_tree):
+        tree = model.get_tree_accessor(number)
+        found.update(tree.get_field("split_index")[tree.get_field("node_type") == _CATEGORY].tolist())
+    return sorted(found)
+
+
+_CATEGORY = 2
+"""Treelite's node type."""
 _ZERO = float(np.float32(1e-35))
 """LightGBM takes a number up to this size for 0."""
 

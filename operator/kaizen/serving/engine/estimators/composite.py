@@ -237,21 +237,22 @@ def _target(estimator: Any, flow: Flow, files: Files) -> Document:
     scale, mean, center, least = (None if value is None else float(np.asarray(value).ravel()[0]) for value in one)
     match type(transformer).__name__:
         case "FunctionTransformer":
-            function = transformer.inverse_func
+            function, takes = transformer.inverse_func, "Finite" if transformer.validate else "Any"
             if function is None:
-                return made["of"]  # type: ignore[no-any-return]
+                return {**made, "takes": takes}
             name = getattr(function, "__name__", "")
-            if FUNCTIONS.get(name) is not function:
+            if FUNCTIONS.get(name) is not function or transformer.inv_kw_args:
                 raise Uncovered(f"TransformedTargetRegressor with the function {name or function!r} is not compiled")
-            return {**made, "function": name}
+            return {**made, "function": name, "takes": takes}
         case "StandardScaler" | "MaxAbsScaler" | "RobustScaler":
             return {
                 **made,
+                "takes": "Missing",
                 "scale": 1.0 if scale is None else scale,
                 "offset": (mean if getattr(transformer, "with_mean", True) else None) or center or 0.0,
             }
         case "MinMaxScaler" if not transformer.clip:
-            return {**made, "scale": scale, "offset": -(least or 0.0), "first": True}
+            return {**made, "scale": scale, "offset": -(least or 0.0), "first": True, "takes": "Missing"}
     raise Uncovered(f"TransformedTargetRegressor with {type(transformer).__name__} is not compiled")
 
 

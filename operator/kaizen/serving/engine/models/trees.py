@@ -4,7 +4,7 @@ The files hold no baseline: it is in the first tree's leaves, because sums begin
 would add it last.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import isnan, nan
 from pathlib import Path
 from struct import Struct
@@ -34,6 +34,8 @@ class Boosting:
     width: int
     outputs: int
     directory: Path
+    whole: list[int] = field(default_factory=list)
+    """Columns that are cast to whole numbers first, as LightGBM does with categories: its -0.5 is 0."""
 
     def __post_init__(self) -> None:
         self.ensemble = Trees(self.directory / self.trees, self.width, self.outputs)
@@ -44,6 +46,8 @@ class Boosting:
     def row(self, values: list[Any]) -> tuple[int, list[float]]:
         """See Model.row."""
         self._pack(self._buffer, 0, *values)
+        if self.whole:
+            self._cast(self.ensemble.row_in)
         return self._one(self._sum().tolist())
 
     def batch(self, table: Table) -> tuple[Indices, Matrix]:
@@ -52,7 +56,14 @@ class Boosting:
 
     def given(self, table: Table) -> Matrix:
         """What the trees read."""
-        return as_matrix(table)
+        matrix = as_matrix(table)
+        if self.whole:
+            matrix = matrix.copy()
+            self._cast(matrix)
+        return matrix
+
+    def _cast(self, given: Matrix) -> None:
+        given[..., self.whole] = np.trunc(given[..., self.whole])
 
 
 class _Rounded:

@@ -9,7 +9,7 @@ import numpy as np
 from kaizen.serving.engine.base import Matrix
 from kaizen.serving.engine.models.common import Model, refuse_not_finite
 from kaizen.serving.engine.models.links import Indices, largest, logistic, logistic_of, softmax_of
-from kaizen.serving.engine.transforms import Table, Transform, through
+from kaizen.serving.engine.transforms import Table, Takes, Transform, refuse_batch, through
 
 __all__ = ["FUNCTIONS", "Calibrated", "Steps", "Target", "Temperature", "Threshold"]
 
@@ -189,11 +189,13 @@ class Target:
     """Without a function: times scale, plus offset."""
     first: bool = False
     """Whether the offset is added (and the sum divided by the scale) instead, as MinMaxScaler does."""
+    takes: Takes = "Any"
+    """Numbers that scikit-learn's transformer turns back."""
 
     def row(self, values: list[Any]) -> tuple[int, list[float]]:
         """See Model.row."""
         with np.errstate(all="ignore"):
-            return 0, self._turned(np.array(self.of.row(values)[1])).tolist()
+            return 0, self._turned(np.array(self.of.row(values)[1], dtype=np.float64)).tolist()
 
     def batch(self, table: Table) -> tuple[Indices, Matrix]:
         """See Model.batch."""
@@ -201,6 +203,7 @@ class Target:
         return indices, self._turned(said)
 
     def _turned(self, said: Matrix) -> Matrix:
+        refuse_batch(said, self.takes)
         if self.function is not None:
             return FUNCTIONS[self.function](said)
         return (said + self.offset) / self.scale if self.first else said * self.scale + self.offset

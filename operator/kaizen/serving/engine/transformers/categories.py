@@ -86,7 +86,8 @@ def _lookup(encoder: Any, column: int, flow: Flow, code: Code) -> Lookup:
     absent = ask("missing", np.nan if numbers else flow.missing[column])
     cells = np.array(known, dtype=categories.dtype) if numbers else np.array(known, dtype=object)
     codes = [_plain(code(row)) for row in _transform(encoder, column, cells)] if known else []
-    return Lookup(known, codes, unknown, absent, refuses)
+    infinite = flow.objects and not flow.frame  # of a DataFrame scikit-learn looks at each column as it is
+    return Lookup(known, codes, unknown, absent, refuses, infinite)
 
 
 def _transform(encoder: Any, column: int, cells: Any) -> Any:

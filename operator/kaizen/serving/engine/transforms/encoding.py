@@ -28,6 +28,8 @@ class Lookup:
     missing: float | None
     refuses: list[str]
     """Of "unknown" and "missing": those at which scikit-learn raises."""
+    infinite: bool = False
+    """Whether an infinite number is a value like others, as among Python's objects."""
     table: dict[Any, float] = field(init=False, repr=False, compare=False)
     doubles: bool = field(init=False, repr=False, compare=False)
 
@@ -38,12 +40,12 @@ class Lookup:
 
     def document(self) -> dict[str, Any]:
         """See Transform.document."""
-        names = ("values", "codes", "unknown", "missing", "refuses")
+        names = ("values", "codes", "unknown", "missing", "refuses", "infinite")
         return {name: getattr(self, name) for name in names}
 
     def other(self, value: Any) -> float:
         """The code of a value that is not in the table.  Raises Refused."""
-        if value == inf or value == -inf:
+        if not self.infinite and (value == inf or value == -inf):
             raise Refused("an input is infinite, or too large for a 64-bit number")
         if self.doubles and type(value) is int and (code := self.table.get(float(value))) is not None:
             return code  # to scikit-learn the column is of doubles, and whole numbers beyond 2**53 are rounded
