@@ -35,7 +35,7 @@ class Case:
 
 
 CASES = (
-    Case("lr", 1, 8, 25, full=True),
+    Case("lr", 1, 8, 25, full=True, paced=True),
     Case("lr", 1, 64, 30, full=True, paced=True),
     Case("lr", 1, 8, 4, fallback=True),
     Case("lr", 1, 64, 15, fallback=True),

@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from kaizen.serving.settings import Limits
 from kaizen.serving.transport.authentication import Authentication, Tokens
 from kaizen.serving.transport.cors import Cors
+from kaizen.serving.transport.http import Door, Host
 from kaizen.serving.transport.messages import Request, Response
 from tests.support.certificates import mount
+from tests.support.serving import answers, connect
 
 
 def echo(request: Request) -> Response:
@@ -77,6 +80,7 @@ def test_requests_without_a_token_are_refused_but_not_probes(tmp_path: Path) -> 
 
     assert ask(b"/v2/models/a/infer", b"Bearer secret").body == b"hello"
     assert ask(b"/v2/health/live", None).body == ask(b"/v2/health/ready", b"Bearer other").body == b"hello"
+    assert ask(b"/v2/health/ready?verbose", None).body == ask(b"/docs/", None).body == b"hello"
     assert not refused
     for path in (
         b"/",
@@ -151,3 +155,55 @@ def test_answers_that_come_later_may_be_read_too() -> None:
     answer = ask(Cors(("https://a.example",), lambda request: later()), origin=b"https://a.example")
     assert answer.body == b"later"
     assert ALLOWED in answer.headers
+
+
+ORIGIN = "access-control-allow-origin"
+HEAD = b"POST /infer HTTP/1.1\r\nHost: a\r\nOrigin: https://a.example\r\n"
+
+
+def told(door: Door, *pieces: bytes, limits: Limits | None = None) -> tuple[int, dict[str, str]]:
+    """The status and the header lines of a port's answer to what comes in pieces."""
+
+    async def story() -> bytes:
+        host = Host(echo, limits or Limits(), door=door)
+        connection, transport = connect(host)
+        for piece in pieces:
+            connection.data_received(piece)
+            await asyncio.sleep(0)
+        assert host.buffered == 0
+        return bytes(transport.written)
+
+    ((status, headers, _),) = answers(asyncio.run(story()))
+    return status, headers
+
+
+def test_bodies_of_strangers_are_not_waited_for(tmp_path: Path) -> None:
+    refused: list[None] = []
+    (tmp_path / "shop").write_bytes(b"secret")
+    guard = Authentication(Tokens(tmp_path), echo, lambda: refused.append(None))
+    door = Door(refusal=guard.refusal, lines=Cors(("https://a.example",), guard).lines)
+    for framing in (
+        b"Content-Length: 1000\r\n",
+        b"Transfer-Encoding: chunked\r\n",
+        b"Content-Length: 9\r\nExpect: 100-continue\r\n",
+    ):
+        status, headers = told(door, HEAD + framing + b"\r\n", b"9\r\nnever read")
+        assert (status, headers["www-authenticate"], headers[ORIGIN]) == (401, "Bearer", "https://a.example")
+    assert len(refused) == 3
+    assert told(door, HEAD + b"Authorization: Bearer secret\r\nContent-Length: 5\r\n\r\nhe", b"llo")[0] == 200
+
+
+def test_pages_may_read_why_the_port_itself_refuses() -> None:
+    door = Door(lines=Cors(("https://a.example",), echo).lines)
+    small, full = Limits(body_bytes=10), Limits(waiting=0)
+    stories = {
+        "too large a body": (413, told(door, HEAD + b"Content-Length: 11\r\n\r\n", limits=small)),
+        "too large a chunk": (413, told(door, HEAD + b"Transfer-Encoding: chunked\r\n\r\nff\r\n", limits=small)),
+        "an expectation": (417, told(door, HEAD + b"Expect: more\r\n\r\n")),
+        "too much to do": (503, told(door, HEAD + b"\r\n", limits=full)),
+        "too much to do for a body": (503, told(door, HEAD + b"Content-Length: 5\r\n\r\n", limits=full)),
+    }
+    for name, (wanted, (status, headers)) in stories.items():
+        assert (status, headers.get(ORIGIN)) == (wanted, "https://a.example"), name
+    other = HEAD.replace(b"https://a", b"https://b")
+    assert ORIGIN not in told(door, other + b"Content-Length: 11\r\n\r\n", limits=small)[1]

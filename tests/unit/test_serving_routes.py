@@ -365,7 +365,8 @@ def test_metrics() -> None:
         "kaizen_server_ready 1",
     ):
         assert f"\n{line}\n" in text
-    assert port(Request(b"GET", b"/healthz", {})).status == 200
+    assert port(Request(b"GET", b"/metrics?format=text", {})).body.decode() == text
+    assert port(Request(b"GET", b"/healthz", {})).status == port(Request(b"GET", b"/healthz?verbose", {})).status == 200
     assert port(Request(b"POST", b"/metrics", {})).status == 404
 
 
@@ -379,6 +380,7 @@ def test_the_admin_port_wants_its_token(tmp_path: Path) -> None:
         return port(Request(b"GET", target, headers)).status
 
     assert [status(given) for given in (None, b"", b"Bearer", b"Bearer x", b"secret", b"Bearer secret")] == [401] * 5 + [200]
+    assert status(b"Bearer secret", b"/observations?since=1") == 200
     assert status(b"Bearer secret", b"/other") == 404
     token.write_text("renewed")
     assert [status(b"Bearer secret"), status(b"Bearer renewed")] == [401, 200]

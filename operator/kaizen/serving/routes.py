@@ -18,6 +18,7 @@ from kaizen.serving.model import Model
 from kaizen.serving.problems import Overloaded, RequestError, error, shortened
 from kaizen.serving.settings import Limits
 from kaizen.serving.transport import encodings
+from kaizen.serving.transport.heads import path_of
 from kaizen.serving.transport.messages import Request, Response
 from kaizen.serving.watching.feedback import Feedback
 from kaizen.serving.watching.metrics import CONTENT_TYPE, Metrics
@@ -86,7 +87,8 @@ class PublicRoutes:
                 return post(request)
         elif method in _READING and (get := self._gets.get(target)) is not None:
             return _small(request, get())
-        plain = quote(unquote(target.partition(b"?")[0].decode("latin-1")), safe="/:*").encode()
+        plain = quote(unquote(path_of(target).decode("latin-1")), safe="/:*").encode()
+        plain = plain.rstrip(b"/") or b"/"
         if plain != target and (plain in self._gets or plain in self._posts):
             return self(replace(request, target=plain))
         return self._elsewhere(method, plain)
@@ -265,9 +267,10 @@ class MetricsRoutes:
 
     def __call__(self, request: Request) -> Response:
         """For Host."""
-        if request.method in _READING and request.target == b"/metrics":
+        path = path_of(request.target)
+        if request.method in _READING and path == b"/metrics":
             return Response(self._text(), content_type=CONTENT_TYPE)
-        if request.method in _READING and request.target == b"/healthz":
+        if request.method in _READING and path == b"/healthz":
             return Response(b"ok", content_type=b"text/plain")
         return Response(error("this port has GET /metrics and GET /healthz"), 404)
 
@@ -284,7 +287,7 @@ class AdminRoutes:
         if not self._known(request.headers.get(b"authorization", b"")):
             refusal = error("the header Authorization must be `Bearer` and this service's admin token")
             return Response(refusal, 401, b"WWW-Authenticate: Bearer\r\n")
-        if request.method in _READING and request.target == b"/observations":
+        if request.method in _READING and path_of(request.target) == b"/observations":
             return Response(_encode(self._report()))
         return Response(error("this port has GET /observations"), 404)
 

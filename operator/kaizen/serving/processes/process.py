@@ -13,7 +13,7 @@ from ssl import SSLContext
 from typing import TypeVar
 
 from kaizen.serving.settings import Limits
-from kaizen.serving.transport.http import Host
+from kaizen.serving.transport.http import Door, Host
 from kaizen.serving.transport.messages import Handler
 
 __all__ = ["ENDING", "SWEEP_SECONDS", "Port", "Process"]
@@ -62,9 +62,10 @@ class Process:
         handler: Handler,
         answered: Callable[[int], None] = lambda status: None,
         ssl: SSLContext | None = None,
+        door: Door | None = None,
     ) -> Port:
         """Answer on these listeners, which are the port's from now on."""
-        host = Host(handler, self.limits, answered)
+        host = Host(handler, self.limits, answered, door)
         port = Port(host, sockets)
         self.ports.append(port)
         await host.listen(sockets, ssl)

@@ -14,8 +14,9 @@ import socket
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import uvloop
 
@@ -28,6 +29,7 @@ from kaizen.serving.settings import Settings
 from kaizen.serving.transport import tls
 from kaizen.serving.transport.authentication import Authentication, Tokens
 from kaizen.serving.transport.cors import Cors
+from kaizen.serving.transport.http import Door
 from kaizen.serving.transport.messages import Handler
 from kaizen.serving.transport.sockets import listening, refuse_new, waiting
 from kaizen.serving.watching.capture import Capture
@@ -133,12 +135,14 @@ class Server(Process):
 
     async def open(self, sockets: list[socket.socket]) -> None:
         """Answer on the public port; that the model is being loaded, until it is."""
-        handler: Handler = self._routes
+        handler, door = cast(Handler, self._routes), Door()
         if self.tokens is not None:
-            handler = Authentication(self.tokens, handler, self._unauthorized)
+            handler = authentication = Authentication(self.tokens, handler, self._unauthorized)
+            door = replace(door, refusal=authentication.refusal)
         if self._settings.cors_origins:
-            handler = Cors(self._settings.cors_origins, handler)
-        self._public = await self.listen(sockets, handler, self._metrics.answered, self.tls.ssl if self.tls else None)
+            handler = cors = Cors(self._settings.cors_origins, handler)
+            door = replace(door, lines=cors.lines)
+        self._public = await self.listen(sockets, handler, self._metrics.answered, self.tls.ssl if self.tls else None, door)
 
     async def begin(
         self,

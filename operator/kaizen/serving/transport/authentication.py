@@ -11,7 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from kaizen.serving.problems import error, passes
-from kaizen.serving.transport.heads import PROBES
+from kaizen.serving.transport.heads import PROBES, Head, path_of
 from kaizen.serving.transport.messages import Handler, Request, Response
 
 __all__ = ["Authentication", "Tokens"]
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 _SCHEME = b"bearer "
 MOST_REMEMBERED = 512
 LONGEST_REMEMBERED = 1024
-_FREE = PROBES | {b"/docs"}  # the page holds nothing, and asks for a token itself
+_FREE = PROBES | {b"/docs", b"/docs/"}  # the page holds nothing, and asks for a token itself
 _UNKNOWN = Response(
     error("the header Authorization must be `Bearer` and a token of this service"), 401, b"WWW-Authenticate: Bearer\r\n"
 )
@@ -130,7 +130,11 @@ class Authentication:
 
     def __call__(self, request: Request) -> Response | Awaitable[Response]:
         """For Host."""
-        if self._tokens.knows(request.headers.get(b"authorization", b"")) or request.target in _FREE:
-            return self._handler(request)
+        return self.refusal(request) or self._handler(request)
+
+    def refusal(self, request: Request | Head) -> Response | None:
+        """The answer to who has no token; None to others."""
+        if self._tokens.knows(request.headers.get(b"authorization", b"")) or path_of(request.target) in _FREE:
+            return None
         self._refused()
         return _UNKNOWN

@@ -9,6 +9,8 @@ thrown away for a moment, because a reset would take the answer away from a clie
 
 import asyncio
 from asyncio import Future
+from collections.abc import Mapping
+from dataclasses import replace
 from math import inf
 from time import monotonic, thread_time
 from typing import TYPE_CHECKING, cast
@@ -196,7 +198,7 @@ class Connection(asyncio.Protocol):
             try:
                 head = host.heads[data[first:end]]
             except RefusedHead as refused:
-                self._refuse(refused.status, str(refused))
+                self._refuse(refused.status, str(refused), refused.headers)
                 return
             first = end + head.length
             if first > size or head.length == CHUNKED or self._spare:
@@ -236,9 +238,12 @@ class Connection(asyncio.Protocol):
     def _begin_body(self, head: Head, data: bytes, now: float) -> bytes:
         """Read a body that does not come in one piece with its head; what follows the request."""
         limits, host = self._host.limits, self._host
+        if refusal := host.door.refusal(head):
+            self._end_with(refusal, head.headers)
+            return b""
         if (self._spare or host.waiting >= limits.waiting) and not head.vital:
             host.shed += 1
-            self._refuse(503, TOO_MANY if self._spare else TOO_MUCH)
+            self._refuse(503, TOO_MANY if self._spare else TOO_MUCH, head.headers)
             return b""
         self._phase, self._head = _BODY, head
         self._deadline = now + limits.body_seconds
@@ -329,18 +334,25 @@ class Connection(asyncio.Protocol):
 
     def _shed(self, head: Head, more: bool) -> None:
         host = self._host
-        if head.keep_alive and not head.old and not host.closing and head.method != b"HEAD":
+        lines = host.door.lines(head.headers)
+        if head.keep_alive and not head.old and not host.closing and head.method != b"HEAD" and not lines:
             host.count_shed()
             host.send_soon(self._transport, SHED)
         else:
             host.shed += 1
-            self._send(head, Response(error(TOO_MUCH), 503, RETRY), more)
+            self._send(head, Response(error(TOO_MUCH), 503, RETRY + lines), more)
 
-    def _refuse(self, status: int, message: str) -> None:
-        """Answer what has been read so far, and read no more."""
-        self._host.answered(status)
-        again = RETRY if status == 503 else b""
-        self._host.send_soon(self._transport, rendered(b"", Response(error(message), status, again), keep_alive=False, old=False))
+    def _refuse(self, status: int, message: str, headers: Mapping[bytes, bytes] | None = None) -> None:
+        """Answer what has been read so far, and read no more; `headers` are the request's, where it is not the one at hand."""
+        if headers is None:
+            headers = self._head.headers if self._head else {}
+        self._end_with(Response(error(message), status, RETRY if status == 503 else b""), headers)
+
+    def _end_with(self, answer: Response, headers: Mapping[bytes, bytes]) -> None:
+        host = self._host
+        host.answered(answer.status)
+        answer = replace(answer, headers=answer.headers + host.door.lines(headers))
+        host.send_soon(self._transport, rendered(b"", answer, keep_alive=False, old=False))
         self.finish(unread=True)
 
     def _set_aside(self, data: bytes) -> None:

@@ -5,7 +5,7 @@ is said whether or not the origin is one of ours; with `*` none is needed.
 """
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import replace
 
 from kaizen.serving.transport.messages import Handler, Request, Response
@@ -30,8 +30,7 @@ class Cors:
 
     def __call__(self, request: Request) -> Response | Awaitable[Response]:
         """For Host."""
-        origin = request.headers.get(b"origin")
-        allowed = self._allowed(origin)
+        origin, allowed = request.headers.get(b"origin"), self.lines(request.headers)
         if request.method == b"OPTIONS" and origin is not None and b"access-control-request-method" in request.headers:
             return self._preflight(allowed)
         answer = self._handler(request)
@@ -41,8 +40,9 @@ class Cors:
             return _with(answer, allowed)
         return _later(answer, allowed)
 
-    def _allowed(self, origin: bytes | None) -> bytes:
-        """The header lines of each answer."""
+    def lines(self, headers: Mapping[bytes, bytes]) -> bytes:
+        """The header lines of each answer to a request with these headers."""
+        origin = headers.get(b"origin")
         if self._every:
             return b"" if origin is None else b"Access-Control-Allow-Origin: *\r\nAccess-Control-Expose-Headers: %s\r\n" % EXPOSED
         if origin is None or origin.lower() not in self._origins:

@@ -6,12 +6,13 @@ twentieth of reading, and what was once found to be good is good.
 """
 
 import re
+from collections.abc import Mapping
 from typing import Final, NamedTuple, TypeVar
 
 from kaizen.serving.problems import shortened
 from kaizen.serving.settings import Limits
 
-__all__ = ["CHUNKED", "PROBES", "Head", "Heads", "RefusedHead", "field", "hopeless", "too_long"]
+__all__ = ["CHUNKED", "PROBES", "Head", "Heads", "RefusedHead", "field", "hopeless", "path_of", "too_long"]
 
 T = TypeVar("T")
 
@@ -50,6 +51,8 @@ class RefusedHead(Exception):
     def __init__(self, message: str, status: int = 400) -> None:
         super().__init__(message)
         self.status = status
+        self.headers: Mapping[bytes, bytes] = {}
+        """Those of the request, where they could be read."""
 
 
 class Head(NamedTuple):
@@ -111,15 +114,11 @@ class Heads(_Remembered[Head]):
                 raise RefusedHead(f"there is more than one header {name.decode()}; send one")
             else:
                 headers[name] += b", " + value
-        if b"host" not in headers and not old:
-            raise RefusedHead("the header Host is missing; HTTP/1.1 asks for it")
-        expected = headers.get(b"expect")
-        if expected is not None and expected.lower() != b"100-continue":
-            raise RefusedHead("the header Expect can only be 100-continue", 417)
-        options = headers[b"connection"].lower().replace(b" ", b"").split(b",") if b"connection" in headers else ()
-        keep_alive = b"close" not in options and (not old or b"keep-alive" in options)
-        length = _length(headers, old, limits)
-        return Head(method, target, headers, length, keep_alive, old, expected is not None and not old, target in PROBES)
+        try:
+            return _head(method, target, headers, old, limits)
+        except RefusedHead as refused:
+            refused.headers = headers
+            raise
 
 
 class _RequestLines(_Remembered[tuple[bytes, bytes, bool]]):
@@ -159,6 +158,23 @@ def field(line: bytes) -> tuple[bytes, bytes]:
     if name == b"host" and not _HOST.fullmatch(value):
         raise RefusedHead(f"the header Host is {_quoted(value)}; it must be a name or address, and a port or none")
     return name, value
+
+
+def _head(method: bytes, target: bytes, headers: dict[bytes, bytes], old: bool, limits: Limits) -> Head:
+    if b"host" not in headers and not old:
+        raise RefusedHead("the header Host is missing; HTTP/1.1 asks for it")
+    expected = headers.get(b"expect")
+    if expected is not None and expected.lower() != b"100-continue":
+        raise RefusedHead("the header Expect can only be 100-continue", 417)
+    options = headers[b"connection"].lower().replace(b" ", b"").split(b",") if b"connection" in headers else ()
+    keep_alive = b"close" not in options and (not old or b"keep-alive" in options)
+    vital = path_of(target) in PROBES
+    return Head(method, target, headers, _length(headers, old, limits), keep_alive, old, expected is not None and not old, vital)
+
+
+def path_of(target: bytes) -> bytes:
+    """A target without its query."""
+    return target.partition(b"?")[0]
 
 
 def too_long(limits: Limits) -> str:

@@ -7,8 +7,9 @@ of its own.
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from socket import socket
 from ssl import SSLContext
 from time import thread_time
@@ -21,7 +22,7 @@ from kaizen.serving.transport.messages import Handler, Response
 from kaizen.serving.transport.overload import SPARE, Turns
 from kaizen.serving.transport.sockets import BACKLOG
 
-__all__ = ["Connection", "Host"]
+__all__ = ["Connection", "Door", "Host"]
 
 log = logging.getLogger(__name__)
 
@@ -36,13 +37,26 @@ PAUSE_SECONDS = 1.0
 """Before connections are taken again when there are too many files."""
 
 
+@dataclass(frozen=True)
+class Door:
+    """What a port says to requests that do not get to its handler, or not yet."""
+
+    refusal: Callable[[Head], Response | None] = lambda head: None
+    """The answer to a request whose body is not worth waiting for."""
+    lines: Callable[[Mapping[bytes, bytes]], bytes] = lambda headers: b""
+    """Further header lines of the port's own answers to a request with these headers."""
+
+
 class Host:
     """What the connections of one port share."""
 
-    def __init__(self, handler: Handler, limits: Limits, answered: Callable[[int], None] = lambda status: None) -> None:
+    def __init__(
+        self, handler: Handler, limits: Limits, answered: Callable[[int], None] = lambda status: None, door: Door | None = None
+    ) -> None:
         self.handler = handler
         self.limits = limits
         self.answered = answered
+        self.door = door or Door()
         self.heads = Heads(limits)
         self.turns = Turns()
         self.connections: set[Connection] = set()
