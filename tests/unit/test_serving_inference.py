@@ -43,7 +43,7 @@ class Engine(FakeEngine):
         self.calls.append(rows)
         self.kinds.append(set(map(type, columns[2])))
         if POISON in columns[2]:
-            raise Refused("an input is infinite")
+            raise Refused("a value is infinite")
         if BROKEN in columns[2]:
             raise ZeroDivisionError
         return super().predict(columns, rows)

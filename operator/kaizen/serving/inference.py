@@ -15,7 +15,8 @@ from typing import Any
 
 from kaizen.serving.bodies.answers import Explained, monitored
 from kaizen.serving.bodies.protocol import Parsed
-from kaizen.serving.engine.base import Answer, Column, Prepared, Refused, as_columns, joined, some_rows
+from kaizen.serving.engine.base import Answer, Column, Prepared, Refused, as_columns, as_rows, joined, some_rows
+from kaizen.serving.engine.refusals import located
 from kaizen.serving.model import Model
 from kaizen.serving.problems import Overloaded
 from kaizen.serving.watching.capture import Capture
@@ -47,7 +48,7 @@ class Inference:
         waiting: int = WAITING,
         capture: Capture | None = None,
     ) -> None:
-        self._engine = model.engine
+        self._engine, self._schema, self._example = model.engine, model.schema, model.example
         self._observer, self._capture = observer, capture
         self._metrics = metrics
         self._waiting = waiting
@@ -78,7 +79,10 @@ class Inference:
             columns = self._engine.columns(parsed.columns)
         rows = parsed.rows
         if rows <= (EXPLAINED_AT_ONCE if parsed.explain else ROWS_AT_ONCE) and not self._joins:
-            answer = self._engine.predict(columns, rows)
+            try:
+                answer = self._engine.predict(columns, rows)
+            except Refused as problem:
+                raise self._located(problem, columns, rows) from None
             if parsed.explain:
                 answer = Explained(answer, self._engine.explain(columns, rows))
             self._answered(parsed, columns, answer, began)
@@ -123,6 +127,8 @@ class Inference:
             except Exception as problem:
                 if len(parts) == 1:
                     self._release(parts[0].job)
+                    if isinstance(problem, Refused) and not (self._joins and self.waiting):  # others would wait for the search
+                        problem = self._located(problem, parts[0].columns, parts[0].rows)
                     parts[0].refuse(problem)
                 else:
                     middle = len(parts) // 2
@@ -164,6 +170,17 @@ class Inference:
                 whole = job.whole()
                 self._answered(job.parsed, job.columns, whole, job.began)
                 job.future.set_result(whole)
+
+    def _located(self, problem: Refused, columns: Prepared, rows: int) -> Refused:
+        return problem if problem.row is not None else located(self._engine, columns, rows, self._known(), problem)
+
+    def _known(self) -> Sequence[Any] | None:
+        """A row that the model answers, if it brings one."""
+        if not self._example:
+            return None
+        parsed = self._schema.parse(self._example, None)
+        prepared = parsed.prepared
+        return as_rows(self._engine.columns(parsed.columns) if prepared is None else prepared)[0]
 
     def _release(self, job: "_Job") -> None:
         self._bytes -= job.size

@@ -69,11 +69,11 @@ class Refused(ValueError):
     def __init__(self, message: str, row: int | None = None) -> None:
         """`row` is the one that is meant, of those that were asked for; it stands for {row} in the message."""
         super().__init__(message if row is None else message.format(row=row))
-        self._message, self._row = message, row
+        self._message, self.row = message, row
 
     def after(self, rows: int) -> "Refused":
         """The same where these rows come after others."""
-        return self if self._row is None else Refused(self._message, self._row + rows)
+        return self if self.row is None else Refused(self._message, self.row + rows)
 
 
 class EngineError(Exception):

@@ -46,7 +46,7 @@ def numbers(stored: Any) -> Matrix:
 def refuse_not_finite(values: Any) -> None:
     """scikit-learn's check of finite values."""
     if not np.isfinite(np.asarray(values, dtype=np.float64)).all():
-        raise Refused("an input is missing or infinite, or too large; this model takes neither")
+        raise Refused("a value is missing or infinite, or too large; this model takes neither")
 
 
 def finite_matrix(table: Table) -> Matrix:

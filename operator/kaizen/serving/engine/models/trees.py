@@ -21,8 +21,8 @@ from kaizen.serving.engine.transforms import Table, as_matrix, refuse_infinite
 
 __all__ = ["Boosting", "Forest", "Median", "XGBoost"]
 
-_TOO_LARGE = "an input is infinite, or too large for a 32-bit number, which this model's trees read"
-_MISSING = "an input is missing; this model takes no missing values"
+_TOO_LARGE = "a value is infinite, or too large for a 32-bit number, which this model's trees read"
+_MISSING = "a value is missing; this model takes no missing values"
 
 
 @dataclass

@@ -38,8 +38,8 @@ Takes = Literal["Finite", "Missing", "Present", "Any"]
 
 NAN = float("nan")
 
-_INFINITE = "an input is infinite, or too large for a 64-bit number"
-_NOT_FINITE = "an input is missing or infinite, or too large; this model takes neither"
+_INFINITE = "a value is infinite, or too large for a 64-bit number"
+_NOT_FINITE = "a value is missing or infinite, or too large; this model takes neither"
 
 
 class Transform(Protocol):

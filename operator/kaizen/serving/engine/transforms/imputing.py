@@ -11,7 +11,7 @@ from kaizen.serving.engine.transforms.common import NAN, Document, Reads, refuse
 
 __all__ = ["Fill", "Impute"]
 
-_NEW = "an input is missing that never was in training, which this model takes for a mistake"
+_NEW = "a value is missing that never was in training, which this model takes for a mistake"
 
 
 @dataclass(frozen=True)
@@ -92,6 +92,6 @@ class Fill(Document):
     def _missing(self, value: Any, absent: str) -> bool:
         if value is None or value != value:
             if absent == "Refused":
-                raise Refused("an input is missing; this model takes no missing values there")
+                raise Refused("a value is missing; this model takes no missing values there")
             return absent == "Missing"
         return self.marker is not None and bool(value == self.marker)

@@ -61,7 +61,7 @@ class Power(OneRow):
         powers = np.array(self.lambdas)
         if self.method == "box-cox":
             if (table <= 0).any():
-                raise Refused("an input is not above 0, which the Box-Cox transformation needs")
+                raise Refused("a value is not above 0, which the Box-Cox transformation needs")
             return _raised(np.log(table), powers, np.abs(powers) < 1e-19)
         above = _raised(np.log1p(np.where(table >= 0, table, 0.0)), powers, np.abs(powers) < _EPSILON)
         below = -_raised(np.log1p(-np.where(table >= 0, 0.0, table)), 2 - powers, np.abs(powers - 2) <= _EPSILON)

@@ -59,7 +59,7 @@ class Splines(Document):
         if first <= value <= last or self.extrapolation == "continue":
             return self._at(value, knots)
         if self.extrapolation == "error":
-            raise Refused("an input is beyond the knots of this model's splines")
+            raise Refused("a value is beyond the knots of this model's splines")
         end = first if value < first else last
         made = self._at(end, knots)
         if self.extrapolation == "constant":
