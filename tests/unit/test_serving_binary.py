@@ -117,6 +117,16 @@ def test_a_table() -> None:
         NUMBERS.accept([Tensor("x", "FP64", [2, 3], np.ones(5))])
 
 
+def test_a_table_has_no_column_beside_it() -> None:
+    """Nobody could know which of the two was meant."""
+    table, column = Tensor("x", "FP64", [2, 3], np.ones(6)), Tensor("b", "FP64", [2], np.ones(2))
+    says = 'input "b" is there twice, by its name and in the table "x"; send each input once'
+    for tensors in ([table, column], [column, table]):
+        with pytest.raises(RequestError) as refused:
+            NUMBERS.accept(tensors)
+        assert (refused.value.status, str(refused.value)) == (400, says)
+
+
 # Bytes behind the JSON
 
 
@@ -147,6 +157,17 @@ def test_a_table_of_bytes() -> None:
     ).encode()
     columns = NUMBERS.parse(head + struct.pack("<3d", 1, 2, 3), len(head)).columns
     assert [float(columns[name][0]) for name in "abc"] == [1.0, 2.0, 3.0]
+
+
+def test_a_table_of_bytes_has_no_column_beside_it() -> None:
+    inputs = [
+        {"name": name, "shape": shape, "datatype": "FP64", "parameters": {"binary_data_size": size}}
+        for name, shape, size in (("x", [1, 3], 24), ("b", [1], 8))
+    ]
+    for described in (inputs, inputs[::-1]):
+        head = json.dumps({"inputs": described}).encode()
+        with pytest.raises(RequestError, match='input "b" is there twice, by its name and in the table "x"; send each input'):
+            NUMBERS.parse(head + struct.pack("<4d", 1, 2, 3, 4), len(head))
 
 
 WRONG: dict[str, tuple[tuple[bytes, int], str]] = {

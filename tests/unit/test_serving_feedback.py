@@ -25,13 +25,13 @@ def taken(feedback: Feedback) -> list[Any]:
 def test_labels_are_kept_until_they_are_taken() -> None:
     feedback = Feedback(("early", "late"), ("flight", "day"))
     first = {"id": "a-0", "label": "late"}
-    second = {"keys": {"day": "2026-11-21", "flight": 7}, "label": "early", "time": "2026-11-21T08:30:00+01:00"}
+    second = {"keys": {"day": "2026-11-21", "flight": 7}, "label": "early", "time": "2026-11-19T08:30:00+01:00"}
     assert feedback.offer(sent(first, second), NOW) == 2
     assert feedback.offer(sent({"id": "b-1", "label": "diverted"}), NOW) == 1
     assert feedback.waiting > 0
     assert taken(feedback) == [
         {"id": "a-0", "label": "late", "time": TOLD},
-        {"keys": {"day": "2026-11-21", "flight": 7}, "label": "early", "time": "2026-11-21T07:30:00.000Z"},
+        {"keys": {"day": "2026-11-21", "flight": 7}, "label": "early", "time": "2026-11-19T07:30:00.000Z"},
         {"id": "b-1", "label": "diverted", "time": TOLD},
     ]
     assert feedback.waiting == 0
@@ -68,6 +68,13 @@ LABELS = {
     "a number of a class": ((0, 1), 1, 1),
     "as pandas writes it": ((0, 1), 1.0, 1),
     "a number never seen": ((0, 1), 2, 2),
+    "never seen, as pandas writes it": ((0, 1), 2.0, 2),
+    "the smallest number": ((0, 1), -(2**63), -(2**63)),
+    "the smallest number as a double": ((0, 1), -(2.0**63), -(2**63)),
+    "a double never seen": ((0.0, 1.0), 2.5, 2.5),
+    "a whole number of doubles never seen": ((0.0, 1.0), 2, 2.0),
+    "the largest double": ((0.0, 1.0), 1.7976931348623157e308, 1.7976931348623157e308),
+    "never seen among both kinds of numbers": ((1, 2.5), 3, 3.0),
     "a truth": ((False, True), True, True),
     "a double": ((0.5, 1.0), 1, 1.0),
     "of a regression": (None, 1.5, 1.5),
@@ -101,6 +108,13 @@ REFUSED: dict[str, tuple[Any, bytes, str]] = {
     "a number for a class": (("a", "b"), sent({"label": 1, "id": "x"}), 'label 0 is 1; send a class, as "a", "b"'),
     "a truth for a number": ((0, 1), sent({"label": True, "id": "x"}), "label 0 is true; send a class, as 0, 1"),
     "a number for a truth": ((False, True), sent({"label": 1, "id": "x"}), "label 0 is 1; send a class, as false, true"),
+    "a truth for a double": ((0.0, 1.0), sent({"label": True, "id": "x"}), "label 0 is true; send a class, as 0.0, 1.0"),
+    "a string for a double": ((0.0, 1.0), sent({"label": "1", "id": "x"}), 'label 0 is "1"; send a class, as 0.0, 1.0'),
+    "half a number": ((0, 1), sent({"label": 0.5, "id": "x"}), "label 0 is 0.5; send a class, as 0, 1"),
+    "a double beyond whole numbers": ((0, 1), sent({"label": 2.0**63, "id": "x"}), "; send a class, as 0, 1"),
+    "beyond a double": ((0.0, 1.0), sent({"label": 2, "id": "x"}).replace(b"2", b"1e999"), "number out of range"),
+    "bare NaN": ((0.0, 1.0), sent({"label": float("nan"), "id": "x"}), "the token NaN is not JSON"),
+    "bare Infinity": ((0, 1), sent({"label": float("inf"), "id": "x"}), "the token Infinity is not JSON"),
     "a string for a number": (None, sent({"label": "x", "id": "x"}), 'label 0 is "x"; this model predicts a number, so send one'),
     "a truth for a prediction": (None, sent({"label": True, "id": "x"}), "label 0 is true; this model predicts a number"),
     "a number of 400 digits": (
@@ -114,6 +128,17 @@ REFUSED: dict[str, tuple[Any, bytes, str]] = {
         'label 0 has the time "2026-11-21T08:30:00"; send it as RFC 3339, like 2026-11-21T08:30:00Z',
     ),
     "no time": (None, sent({"label": 1, "id": "x", "time": "yesterday"}), 'label 0 has the time "yesterday"; send it as RFC'),
+    "a time that nobody lives to correct": (
+        None,
+        sent({"label": 1, "id": "x-0"}, {"label": 1, "id": "x-1", "time": "9999-12-31T00:00:00Z"}),
+        'label 1 has the time "9999-12-31T00:00:00Z", more than a day after now, which is 2026-11-18T11:06:40.250Z by the '
+        "server's clock; send when it happened",
+    ),
+    "a time more than a day ahead": (
+        None,
+        sent({"label": 1, "id": "x", "time": "2026-11-19T13:06:40.251+02:00"}),
+        'label 0 has the time "2026-11-19T13:06:40.251+02:00", more than a day after now',
+    ),
     "a time before all": (None, sent({"label": 1, "id": "x", "time": "0001-01-01T00:00:00+23:59"}), "label 0 has the time"),
 }
 
@@ -126,6 +151,12 @@ def test_refused(classes: Any, body: bytes, says: str) -> None:
     assert refused.value.status == 400
     assert says in str(refused.value)
     assert feedback.take() is None
+
+
+def test_clocks_may_differ_by_a_day() -> None:
+    feedback = Feedback(None, ())
+    feedback.offer(sent({"id": "a-0", "label": 1, "time": "2026-11-19T13:06:40.250+02:00"}), NOW)
+    assert [label["time"] for label in taken(feedback)] == ["2026-11-19T11:06:40.250Z"]
 
 
 def test_keys_that_were_not_declared() -> None:

@@ -81,6 +81,21 @@ def test_ids_are_made_and_differ() -> None:
     assert Schema(INPUTS).new_id().rpartition("-")[0] != first.rpartition("-")[0]
 
 
+@pytest.mark.parametrize("general", [False, True])
+def test_an_empty_id_is_none(general: bool) -> None:
+    """Or the rows of all who send it would have the same ids."""
+    schema = Schema(INPUTS)
+    if general:
+        schema._quick._ways.clear()
+    first, second = (schema.parse(body(id="")) for _ in range(2))
+    assert [first.prepared is None, second.prepared is None] == [general, general]
+    assert len({"", first.id, second.id}) == 3
+    renderer = Renderer("flight-delay", 7, FakeEngine(), "compiled")
+    answer = json.loads(renderer.infer(first, Answer(["late", "early"], None, 0)))
+    assert answer["id"] == first.id
+    assert answer["outputs"][-1]["data"] == [f"{first.id}-0", f"{first.id}-1"]
+
+
 BARE = body().replace(b"100.5", b"NaN")
 
 REFUSED: dict[str, tuple[bytes, str]] = {
@@ -250,6 +265,13 @@ def table(data: Any, rows: int = 2, datatype: str = "FP64", name: str = "x", wid
     return json.dumps({"inputs": [{"name": name, "shape": [rows, width], "datatype": datatype, "data": data}], **more}).encode()
 
 
+def both(*names: str) -> bytes:
+    """A request of one row with these inputs, of which x is the table."""
+    shapes = {name: ([1, 3], [1.0, 2.0, 3.0]) if name == "x" else ([1], [4.0]) for name in names}
+    inputs = [{"name": name, "shape": shapes[name][0], "datatype": "FP64", "data": shapes[name][1]} for name in names]
+    return json.dumps({"inputs": inputs}).encode()
+
+
 TABLES = {
     "flat": table([1, 2, 3, 4.5, 5, 6]),
     "nested": table([[1, 2, 3], [4.5, 5, 6]]),
@@ -297,6 +319,26 @@ REFUSED_TABLES: dict[str, tuple[bytes, str]] = {
     "two tables": (
         json.dumps({"inputs": [tensor(name, "FP64", [1.0] * 3) | {"shape": [1, 3]} for name in "xy"]}).encode(),
         'there is no input "y"; the model takes a (FP64), b (INT64), c (FP64)',
+    ),
+    "a column behind its table": (
+        both("x", "b"),
+        'input "b" is there twice, by its name and in the table "x"; send each input once',
+    ),
+    "a column before its table": (
+        both("b", "x"),
+        'input "b" is there twice, by its name and in the table "x"; send each input once',
+    ),
+    "all columns behind their table": (both("x", "a", "b", "c"), 'input "a" is there twice, by its name and in the table "x"'),
+    "all columns before their table": (both("a", "b", "c", "x"), 'input "a" is there twice, by its name and in the table "x"'),
+    "a column twice before its table": (both("b", "b", "x"), 'input "b" is there twice; send each input once'),
+    "a table twice": (both("x", "x"), 'input "x" is there twice; send each input once'),
+    "a column and a narrow table": (
+        json.dumps({"inputs": [tensor("a", "FP64", [1.0]), tensor("x", "FP64", [1.0, 2.0]) | {"shape": [1, 2]}]}).encode(),
+        'there is no input "x"; the model takes a (FP64), b (INT64), c (FP64)',
+    ),
+    "one row without the rows' dimension": (
+        json.dumps({"inputs": [tensor("x", "FP64", [1.0, 2.0, 3.0])]}).encode(),
+        'there is no input "x"; the model takes a (FP64), b (INT64), c (FP64), or all of them as one table with shape [rows, 3]',
     ),
     "the name of an input": (table([1, 2, 3], rows=1, name="a"), 'input "a" has shape [1, 3]; send [rows] or [rows, 1]'),
     "no numbers": (table(7), 'input "x": data: expected `array`, got `int`'),

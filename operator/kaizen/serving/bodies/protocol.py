@@ -151,7 +151,7 @@ class Schema:
         """
         if json_bytes is None and (found := self._quick.read(body)) is not None:
             request, rows, given, prepared, names = found
-            id = self.new_id() if request.id is None else request.id
+            id = request.id or self.new_id()
             if request.outputs is None and request.parameters is None:
                 return Parsed(id, rows, given, prepared=prepared, names=names, size=len(body))
             return Parsed(id, rows, given, *self._asked(request), prepared, names, len(body))
@@ -178,10 +178,10 @@ class Schema:
     ) -> Parsed:
         """A v2 inference request that came otherwise than as JSON.  Raises RequestError.
 
-        `wanted` are names of outputs, `size` is how many bytes the request had.
+        An empty id is none, `wanted` are names of outputs, `size` is how many bytes the request had.
         Of the parameters, `allow_cast` and `explain` mean something, also `allow_cast` of a tensor.
         """
-        made, rows, columns = self._accept(tensors, id or None, _flag(parameters, "allow_cast"))
+        made, rows, columns = self._accept(tensors, id, _flag(parameters, "allow_cast"))
         return Parsed(made, rows, columns, *self._outputs(wanted, _flag(parameters, "explain")), size=size)
 
     def refuse_many(self, inputs: int) -> None:
@@ -218,7 +218,7 @@ class Schema:
         if len(columns) < len(self._readers):
             raise RequestError(self._missing(columns, rows))
         columns |= kept
-        return self.new_id() if id is None else id, rows, columns
+        return id or self.new_id(), rows, columns
 
     def _asked(self, request: Any) -> tuple[frozenset[str] | None, bool, frozenset[str]]:
         """Outputs, whether to explain, and outputs as bytes."""
@@ -240,10 +240,11 @@ class Schema:
         columns: dict[str, Values] = {}
         kept: dict[str, Values] = {}
         seen: set[str] = set()
+        table: str | None = None
         rows = 0
         for tensor in tensors:
             if tensor.name in seen:
-                raise RequestError(f"input {shortened(tensor.name)} is there twice; send each input once")
+                raise _twice(tensor.name, table if tensor.name in self._readers else None)
             seen.add(tensor.name)
             reader = self._readers.get(tensor.name)
             if reader is not None:
@@ -255,8 +256,10 @@ class Schema:
             elif self._table is not None and not columns and len(tensor.shape) == 2:
                 columns = dict(zip(self._column_names, self._table.read(tensor, cast), strict=True))
                 values = columns[self._column_names[0]]
+                table = tensor.name
+                seen.update(self._column_names)
             else:
-                raise RequestError(f"there is no input {shortened(tensor.name)}; the model takes {self._names()}")
+                raise self._unknown(tensor, columns, table)
             if not rows:
                 rows = len(values)
             elif len(values) != rows:
@@ -266,6 +269,17 @@ class Schema:
                     f"input {shortened(tensor.name)} has {here}, but input {first} has {there}; send as many for each"
                 )
         return columns, kept, rows
+
+    def _unknown(self, tensor: Tensor, columns: Iterable[str], table: str | None) -> RequestError:
+        """What to say of an input by another name, behind these columns of the model, or a table of all."""
+        shape, width, hint = list(tensor.shape), len(self.columns), ""
+        if self._table is not None and table is None:
+            first = next(iter(columns), None)
+            if first is not None and shape[1:] == [width]:
+                return _twice(first, tensor.name)
+            if first is None and shape == [width]:
+                hint = f", or all of them as one table with shape [rows, {width}]"
+        return RequestError(f"there is no input {shortened(tensor.name)}; the model takes {self._names()}{hint}")
 
     def _by_name(self, number: int, instance: dict[str, Any] | list[Any]) -> dict[str, Any]:
         if isinstance(instance, list):
@@ -311,6 +325,12 @@ def _flag(parameters: Mapping[str, Any], name: str) -> bool:
     if not isinstance(found, bool):
         raise RequestError(f'the parameter "{name}" must be true or false')
     return found
+
+
+def _twice(name: str, table: str | None) -> RequestError:
+    """`table` is the input that holds it as well, where it is one."""
+    where = "" if table is None else f", by its name and in the table {shortened(table)}"
+    return RequestError(f"input {shortened(name)} is there twice{where}; send each input once")
 
 
 def _tensors(inputs: Sequence[_Tensor], tail: memoryview | None) -> list[Tensor]:

@@ -6,8 +6,8 @@ Nothing is joined here: that is for whoever reads the files.
 
 import gzip
 import threading
-from collections.abc import Sequence
-from datetime import UTC, datetime
+from collections.abc import Sequence, Set
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -25,6 +25,8 @@ MOST_LABELS = 10_000
 LONGEST_ID = 280
 """A request's id, a hyphen and a row."""
 NAMED = 10
+AHEAD = timedelta(days=1)
+"""So far a label's time may be after the server's clock: the newest counts, and one of year 9999 could never be corrected."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -56,6 +58,7 @@ class Feedback:
         """`classes` are None for a regression; `pseudonyms` are those of captured rows, with which labels are joined."""
         self._pseudonyms = pseudonyms
         self._classes = None if classes is None else tuple(classes)
+        self._kinds = frozenset(map(type, classes or ()))
         self._keys = frozenset(keys)
         self._most = buffered_bytes
         self._lock = threading.Lock()
@@ -114,7 +117,7 @@ class Feedback:
             {"id": self._id(number, given.id)} if given.keys is None else {"keys": self._own(number, given.keys)}
         )
         row["label"] = self._value(number, given.label)
-        row["time"] = _utc(now if given.time is None else _moment(number, given.time))
+        row["time"] = _utc(now if given.time is None else _moment(number, given.time, now))
         return _encode(row) + b"\n"
 
     def _id(self, number: int, id: str | None) -> str:
@@ -140,10 +143,10 @@ class Feedback:
         for known in classes:
             if known == value and isinstance(known, bool) == isinstance(value, bool):
                 return known
-        if isinstance(value, str) and all(isinstance(known, str) for known in classes):
+        if isinstance(value, str) and self._kinds == {str}:
             return value
-        if isinstance(value, int) and not isinstance(value, bool) and all(type(known) is int for known in classes):
-            return value
+        if isinstance(value, int | float) and (own := _as_number(value, self._kinds)) is not None:
+            return own
         named = ", ".join(map(_told, classes[:NAMED])) + (", …" if len(classes) > NAMED else "")
         raise RequestError(f"label {number} is {_told(value)}; send a class, as {named}")
 
@@ -152,14 +155,29 @@ def _told(value: Label) -> str:
     return shortened(value) if isinstance(value, str) else shortened(_encode(value).decode()).strip('"')
 
 
-def _moment(number: int, text: str) -> datetime:
+def _as_number(value: float, kinds: Set[type]) -> int | float | None:
+    """As classes of these types would be; None where none of them could."""
+    if isinstance(value, bool) or not kinds <= {int, float}:
+        return None
+    if float in kinds:
+        return float(value)
+    return int(value) if -(2**63) <= value < 2**63 and int(value) == value else None
+
+
+def _moment(number: int, text: str, now: datetime) -> datetime:
     try:
         found = datetime.fromisoformat(text)
-        if found.tzinfo is not None and len(text) >= len("2026-11-21T08:30Z"):
-            return found.astimezone(UTC)
+        moment = found.astimezone(UTC) if found.tzinfo is not None and len(text) >= len("2026-11-21T08:30Z") else None
     except (ValueError, OverflowError):
-        pass
-    raise RequestError(f"label {number} has the time {shortened(text)}; send it as RFC 3339, like 2026-11-21T08:30:00Z")
+        moment = None
+    if moment is None:
+        raise RequestError(f"label {number} has the time {shortened(text)}; send it as RFC 3339, like 2026-11-21T08:30:00Z")
+    if moment - now > AHEAD:
+        raise RequestError(
+            f"label {number} has the time {shortened(text)}, more than a day after now, which is {_utc(now)} by the server's "
+            "clock; send when it happened"
+        )
+    return moment
 
 
 def _utc(moment: datetime) -> str:
