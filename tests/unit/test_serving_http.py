@@ -3,6 +3,8 @@
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from itertools import pairwise
 from math import inf
 
@@ -13,7 +15,7 @@ from hypothesis import strategies as st
 from kaizen.serving.settings import Limits
 from kaizen.serving.transport import connection as connections
 from kaizen.serving.transport.http import MOST_UNSENT, Connection, Host
-from kaizen.serving.transport.messages import Request, Response
+from kaizen.serving.transport.messages import Request, Response, dated
 from tests.support.serving import FakeTransport, answers, connect
 
 LIMITS = Limits(body_bytes=1000, buffered_bytes=1500, header_bytes=500, headers=10, pipelined=4)
@@ -70,6 +72,20 @@ def test_one_request() -> None:
     )
     assert not transport.ended
     assert not connection.busy
+
+
+def test_answers_say_when_they_were_made() -> None:
+    async def story() -> bytes:
+        host = Host(echo, LIMITS)
+        host.sweep(0.0)
+        connection, transport = connect(host)
+        connection.data_received(POST)
+        connection.data_received(b"no HTTP\r\n\r\n")
+        return bytes(transport.written)
+
+    for _, headers, _ in answers(asyncio.run(story())):
+        assert abs(parsedate_to_datetime(headers["date"]) - datetime.now(UTC)) < timedelta(minutes=5)
+    assert dated(784111777.0) == b"Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n"  # RFC 9110, section 5.6.7
 
 
 @given(st.lists(st.integers(1, 3 * len(POST) - 1), max_size=6, unique=True))

@@ -325,7 +325,7 @@ class Connection(asyncio.Protocol):
         host = self._host
         host.answered(response.status)
         keep_alive = head.keep_alive and not self._spare and (more or not (host.closing or self._ended))
-        host.send_soon(self._transport, rendered(head.method, response, keep_alive=keep_alive, old=head.old))
+        host.send_soon(self._transport, rendered(head.method, response, keep_alive=keep_alive, old=head.old, date=host.date))
         if self._full:
             host.send()
             self._count_unsent(self._transport.get_write_buffer_size())
@@ -352,7 +352,7 @@ class Connection(asyncio.Protocol):
         host = self._host
         host.answered(answer.status)
         answer = replace(answer, headers=answer.headers + host.door.lines(headers))
-        host.send_soon(self._transport, rendered(b"", answer, keep_alive=False, old=False))
+        host.send_soon(self._transport, rendered(b"", answer, keep_alive=False, old=False, date=host.date))
         self.finish(unread=True)
 
     def _set_aside(self, data: bytes) -> None:

@@ -12,13 +12,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from socket import socket
 from ssl import SSLContext
-from time import thread_time
+from time import thread_time, time
 
 from kaizen.serving.problems import error
 from kaizen.serving.settings import Limits
 from kaizen.serving.transport.connection import Connection
 from kaizen.serving.transport.heads import Head, Heads
-from kaizen.serving.transport.messages import Handler, Response
+from kaizen.serving.transport.messages import Handler, Response, dated
 from kaizen.serving.transport.overload import SPARE, Turns
 from kaizen.serving.transport.sockets import BACKLOG
 
@@ -66,6 +66,8 @@ class Host:
         """Requests and connections that were answered 503 because of too much work."""
         self.buffered = 0
         """Bytes of unfinished requests, and of answers that clients do not read."""
+        self.date = b""
+        """The header line, to the second."""
         self.unsent: list[tuple[asyncio.Transport, bytes]] = []
         """Answers of this turn, which are sent together: to wake somebody costs as much as half of an answer."""
         self.unsent_since = 0.0
@@ -82,6 +84,7 @@ class Host:
     async def listen(self, listeners: Sequence[socket], tls: SSLContext | None = None) -> None:
         """Serve who connects to these."""
         loop = asyncio.get_running_loop()
+        self.date = dated(time())
         self._listeners, self._tls = list(listeners), tls
         if tls is None:
             self._servers = [await loop.create_server(self.connection, sock=one, backlog=BACKLOG) for one in listeners]
@@ -129,6 +132,7 @@ class Host:
 
     def sweep(self, now: float) -> None:
         """End what took too long; to be called once a second."""
+        self.date = dated(time())
         for connection in tuple(self.connections):
             connection.look_at_the_clock(now)
 

@@ -2,8 +2,9 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from time import gmtime, strftime
 
-__all__ = ["Handler", "Request", "Response", "rendered"]
+__all__ = ["Handler", "Request", "Response", "dated", "rendered"]
 
 REASONS = {
     200: "OK",
@@ -51,11 +52,17 @@ Handler = Callable[[Request], Response | Awaitable[Response]]
 """Answers a request at once, or later when it would keep others waiting."""
 
 
-def rendered(method: bytes, response: Response, *, keep_alive: bool, old: bool) -> bytes:
+def dated(now: float) -> bytes:
+    """The header line Date, `now` being seconds since 1970."""
+    return strftime("Date: %a, %d %b %Y %H:%M:%S GMT\r\n", gmtime(now)).encode()
+
+
+def rendered(method: bytes, response: Response, *, keep_alive: bool, old: bool, date: bytes = b"") -> bytes:
     """The bytes that answer a request; `old` clients are told that the connection stays open, others that it does not."""
     connection = b"" if keep_alive and not old else b"Connection: keep-alive\r\n" if keep_alive else b"Connection: close\r\n"
-    head = b"%sContent-Type: %s\r\nContent-Length: %d\r\n%s%s\r\n" % (
+    head = b"%s%sContent-Type: %s\r\nContent-Length: %d\r\n%s%s\r\n" % (
         _HEADS[response.status],
+        date,
         response.content_type,
         len(response.body),
         response.headers,
