@@ -66,8 +66,7 @@ def test_killed_code_goes_on_from_its_checkpoint(cluster: Cluster, namespace: st
         60,
         lambda: training_stories.explained(cluster, namespace, "own"),
     )
-    pod = training_stories.running(cluster, namespace, "own", "training")
-    assert pod is not None
+    pod = until("it runs", lambda: training_stories.running(cluster, namespace, "own", "training"), 30)
     chaos.kill_pod(cluster, pod)
     body = training_stories.ended_as(cluster, namespace, "own", "Registered")
     document = training_stories.outcome(lake.bucket, namespace, body)

@@ -94,7 +94,12 @@ def test_replay_of_the_training_period_starts_nothing(cluster: Cluster, namespac
     # Twelve weeks, a week in five seconds.
     with traffic.flowing(cluster, namespace, SERVICE, model, training.table(12 * WEEK), WEEK / 5):
         throughout("nothing drifts", look, 65)
-    assert len([one for one in seen if one.startswith("Stable")]) >= 8, seen
+
+        def enough() -> bool:
+            assert not (problem := look()), problem
+            return len([one for one in seen if one.startswith("Stable")]) >= 8
+
+        until("eight spans are stable", enough, 120, lambda: str(sorted(seen)))
     body = cluster.wait_for("inferenceservice", SERVICE, namespace, "Healthy", "True", reason="Stable")
     assert "TrainingBlocked" not in {condition["type"] for condition in body["status"]["conditions"]}
 

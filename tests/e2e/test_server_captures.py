@@ -141,8 +141,8 @@ def test_files_are_written_while_requests_never_stop(pod: dict[str, str], local_
         for client in clients:
             client.start()
         try:
-            until("windows are written", lambda: len(server.observations()["written"]) >= 2, 20)
-            until("files are written", lambda: server.metric("kaizen_server_capture_files_written_total") >= 2, 20)
+            until("windows are written", lambda: len(server.observations()["written"]) >= 2, 60)
+            until("files are written", lambda: server.metric("kaizen_server_capture_files_written_total") >= 2, 60)
         finally:
             written.set()
             for client in clients:

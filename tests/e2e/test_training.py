@@ -131,7 +131,8 @@ def test_killed_trainer_and_operator_leave_one_job_and_one_version(cluster: Clus
 
 def test_files_that_were_changed_after_the_run_never_become_a_version(cluster: Cluster, namespace: str, lake: Bucket) -> None:
     cluster.kubectl("scale", "deployment/kaizen-operator", "--replicas=1", "--namespace", "kaizen-system")
-    cluster.apply(job(namespace), namespace=namespace)
+    slow = {"name": "HistGradientBoostingClassifier", "parameters": {"max_iter": 1500}}  # until the operator is gone
+    cluster.apply(job(namespace, estimator=slow), namespace=namespace)
     uid = until("the job is there", lambda: cluster.get("trainingjob", "first", namespace), 10)["metadata"]["uid"]
     until("a training Pod runs", lambda: _running(cluster, namespace), 60)
     cluster.kubectl("scale", "deployment/kaizen-operator", "--replicas=0", "--namespace", "kaizen-system")

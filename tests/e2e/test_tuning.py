@@ -34,7 +34,7 @@ def told(cluster: Cluster, namespace: str, trials: int) -> dict[str, Any]:
         body = cluster.get("trainingjob", "search", namespace)
         return body if body and (training_stories.tuned(body) or 0) >= trials else None
 
-    return until(f"{trials} trials are told", look, 60, lambda: training_stories.explained(cluster, namespace, "search"))
+    return until(f"{trials} trials are told", look, 180, lambda: training_stories.explained(cluster, namespace, "search"))
 
 
 def test_search_of_two_workers_is_shown_while_it_goes_on_and_counted_at_its_end(

@@ -6,7 +6,9 @@ Every status that passes through here is linted (tests/support/lint.py).
 import base64
 import json
 import os
+import re
 import subprocess
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,10 +22,14 @@ from kaizen.api.base import GROUP
 from kaizen.registry.settings import BucketSettings
 from kaizen.registry.store import Bucket
 from tests.support import lint
-from tests.support.wait import until
+from tests.support.wait import pause, until
 
 Object = dict[str, Any]
 SYSTEM = "kaizen-system"
+REPEATABLE = frozenset({"apply", "delete", "get", "label", "rollout", "scale", "set"})
+"""Words of kubectl that may be said twice."""
+AWAY = re.compile(r"connection (refused|reset|lost)|handshake timeout|i/o timeout|unexpected EOF|etcdserver|ServiceUnavailable")
+AWAY_SECONDS = 10
 OPERATOR_PODS = "app.kubernetes.io/component=operator"
 
 
@@ -38,19 +44,24 @@ class Cluster:
         self._seen: dict[str, Object] = {}
 
     def kubectl(self, *words: str, stdin: str | None = None, seconds: float = 60) -> str:
-        """Run kubectl; raises Rejected with its words when it fails."""
-        done = subprocess.run(
-            [TOOLS / "kubectl", *words],
-            env={**os.environ, "KUBECONFIG": str(KUBECONFIG)},
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=seconds,
-            check=False,
-        )
-        if done.returncode != 0:
-            raise Rejected(done.stderr.strip())
-        return done.stdout
+        """Run kubectl; raises Rejected with its words when it fails, again and again where the API server is only away."""
+        began = time.monotonic()
+        while True:
+            done = subprocess.run(
+                [TOOLS / "kubectl", *words],
+                env={**os.environ, "KUBECONFIG": str(KUBECONFIG)},
+                input=stdin,
+                capture_output=True,
+                text=True,
+                timeout=seconds,
+                check=False,
+            )
+            if done.returncode == 0:
+                return done.stdout
+            away = words[0] in REPEATABLE and AWAY.search(done.stderr) and time.monotonic() < began + AWAY_SECONDS
+            if not away:
+                raise Rejected(done.stderr.strip())
+            pause(0.5)
 
     def apply(self, *objects: Mapping[str, Any], namespace: str, dry_run: bool = False) -> str:
         """`kubectl apply` with strict validation, as a careful user does; returns what it says."""

@@ -19,6 +19,8 @@ from tests.support.cluster import Cluster, Object, Rejected, condition_of
 
 ROWS_A_REQUEST = 24
 """A day of the hourly table."""
+FLOWING_SECONDS = 5
+"""After which a forwarded port is given up that lets nothing through any more."""
 
 
 def request(rows: pa.Table, inputs: list[dict[str, Any]]) -> bytes:
@@ -30,9 +32,9 @@ def request(rows: pa.Table, inputs: list[dict[str, Any]]) -> bytes:
     return json.dumps({"inputs": columns}).encode()
 
 
-def ask(url: str, body: bytes | None = None) -> tuple[dict[str, Any], dict[str, str]]:
+def ask(url: str, body: bytes | None = None, seconds: float = 20) -> tuple[dict[str, Any], dict[str, str]]:
     """An answer's document and headers; raises urllib.error.HTTPError for another status than 200."""
-    with urllib.request.urlopen(urllib.request.Request(url, body), timeout=20) as answer:
+    with urllib.request.urlopen(urllib.request.Request(url, body), timeout=seconds) as answer:
         return json.load(answer), dict(answer.headers)
 
 
@@ -66,12 +68,12 @@ def flowing(
             try:
                 pod = _pod_behind(cluster, namespace, service)["metadata"]
                 with cluster.port_forward(f"pod/{pod['name']}", SERVING_PORT, namespace) as url:
-                    inputs = ask(f"{url}/v2/models/{model}")[0]["inputs"]
+                    inputs = ask(f"{url}/v2/models/{model}", seconds=FLOWING_SECONDS)[0]["inputs"]
                     while not stop.wait(ROWS_A_REQUEST / a_second):
                         body = request(rows.slice(next(starts), ROWS_A_REQUEST), inputs)
                         version = None
                         try:
-                            version = int(ask(f"{url}/v2/models/{model}/infer", body)[1]["X-Model-Version"])
+                            version = int(ask(f"{url}/v2/models/{model}/infer", body, FLOWING_SECONDS)[1]["X-Model-Version"])
                         finally:
                             sent.append(Sent(pod["uid"], version, ROWS_A_REQUEST, time.time()))
             except (OSError, AssertionError, ValueError, HTTPException, Rejected, subprocess.TimeoutExpired):

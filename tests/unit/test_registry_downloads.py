@@ -116,7 +116,7 @@ def test_lanes_give_up_what_has_not_begun() -> None:
         first = lanes.submit(wait)
         lanes.submit(lambda: done.append(1))
         assert entered.wait(5)
-        threading.Timer(0.05, release.set).start()
+        threading.Timer(1.0, release.set).start()
     assert (first.done(), done) == (True, [])
     with Lanes(2) as lanes, pytest.raises(ZeroDivisionError):
         lanes.submit(lambda: 1 // 0).result(5)
