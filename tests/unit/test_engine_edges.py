@@ -1,26 +1,47 @@
 """Rows and pipelines at which scikit-learn does something unexpected: the engine does the same, or says that it cannot."""
 
+import resource
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from lightgbm import LGBMRegressor
+from scipy.special import ndtri
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
-from sklearn.ensemble import BaggingClassifier, RandomForestClassifier, StackingClassifier
+from sklearn.ensemble import (
+    BaggingClassifier,
+    HistGradientBoostingClassifier,
+    HistGradientBoostingRegressor,
+    RandomForestClassifier,
+    StackingClassifier,
+)
 from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer
+from sklearn.feature_selection import SelectKBest
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.multiclass import OneVsRestClassifier
+from sklearn.neighbors import NearestCentroid
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer, MinMaxScaler, OneHotEncoder, PolynomialFeatures, StandardScaler
+from sklearn.preprocessing import (
+    FunctionTransformer,
+    MinMaxScaler,
+    OneHotEncoder,
+    PolynomialFeatures,
+    QuantileTransformer,
+    StandardScaler,
+)
 from sklearn.tree import DecisionTreeClassifier
 from xgboost import XGBClassifier
 
 from kaizen.serving.engine import parity, runtime
 from kaizen.serving.engine.base import Engine, Refused
 from kaizen.serving.engine.compile import Compiled, NotCovered, compile_pipeline, save
+from kaizen.serving.engine.transforms.deviates import deviate
 
 CHANCE = np.random.default_rng(3)
 NUMBERS = pd.DataFrame({"x": CHANCE.normal(size=80), "z": CHANCE.normal(size=80)})
@@ -162,3 +183,102 @@ def test_trees_inside_others_can_be_checked(model: Any, tmp_path: Path) -> None:
     engine(fitted, NUMBERS, tmp_path)
     found = parity.compare(fitted, tmp_path, NUMBERS)
     assert found.ok, found.message
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered", "ignore:invalid value encountered")
+@pytest.mark.parametrize("model", [NearestCentroid(), NearestCentroid(metric="manhattan"), NearestCentroid(priors="empirical")])
+def test_centroids_refuse_what_overflows_before_the_distances(model: Any, tmp_path: Path) -> None:
+    flat = NUMBERS * 0.3
+    fitted = model.fit(flat, ABOVE)
+    made = engine(fitted, flat, tmp_path)
+    for row in ((1.7e308, 0.0), (0.0, -1.7e308), (1e308, 1e308), (1e150, 0.0)):
+        try:
+            asked = pd.DataFrame([row], columns=["x", "z"])
+            expected = fitted.predict(asked).tolist()
+            if hasattr(fitted, "predict_proba"):
+                fitted.predict_proba(asked)
+        except ValueError:
+            with pytest.raises(Refused):
+                made.predict(row, 1)
+        else:
+            assert made.predict(row, 1).labels == expected
+
+
+def test_categories_as_large_as_dates_take_no_memory(tmp_path: Path) -> None:
+    days = pd.DataFrame({"day": 20260000.0 + np.arange(400) % 28 * 100, "x": np.arange(400) * 0.01})
+    coded = make_pipeline(HistGradientBoostingRegressor(max_iter=30, categorical_features=[0], max_leaf_nodes=8))
+    fitted = coded.fit(days, np.sin(days["day"]) + days["x"])
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    made = engine(fitted, days, tmp_path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 << 10  # KiB; bits for all of them would be 150 MB
+    assert made.predict([days["day"].tolist(), days["x"].tolist()], 400).labels == pytest.approx(
+        fitted.predict(days).tolist(), abs=1e-12
+    )
+
+
+FLAGGED = pd.DataFrame({"k": np.arange(80) % 5.0, "flag": EVEN})
+BESIDE: dict[str, Any] = {
+    "encoded": make_pipeline(
+        ColumnTransformer([("f", make_pipeline(SimpleImputer(strategy="most_frequent"), OneHotEncoder()), ["k", "flag"])]),
+        LogisticRegression(),
+    ),
+    "as they are": HistGradientBoostingClassifier(max_iter=3),
+    "chosen": make_pipeline(SelectKBest(k=1), RandomForestClassifier(3)),
+    "passed on": make_pipeline(
+        ColumnTransformer([("f", "passthrough", ["k", "flag"])]),
+        SimpleImputer(strategy="most_frequent"),
+        RandomForestClassifier(3),
+    ),
+}
+
+
+@pytest.mark.filterwarnings("ignore:divide by zero", "ignore:invalid value", "ignore:Features")
+@pytest.mark.parametrize("model", BESIDE.values(), ids=BESIDE)
+def test_booleans_beside_numbers_are_numbers_until_numpy_joins_them(model: Any, tmp_path: Path) -> None:
+    frame = FLAGGED.assign(k=FLAGGED["k"] + 0.5)
+    fitted = model.fit(frame, np.arange(80) % 3 == 0)
+    engine(fitted, frame, tmp_path)
+    found = parity.compare(fitted, tmp_path, frame)
+    assert found.ok, found.message
+
+
+@pytest.mark.parametrize("model", [BaggingClassifier(n_estimators=3), BaggingClassifier(n_estimators=3, max_features=0.4)])
+def test_bagged_trees_of_one_column(model: Any, tmp_path: Path) -> None:
+    frame = NUMBERS[["x"]] if model.max_features == 1.0 else NUMBERS
+    fitted = model.fit(frame, ABOVE)
+    made = engine(fitted, frame, tmp_path)
+    columns: list[Any] = [frame[name].tolist() for name in frame]
+    assert made.predict(columns, 80).scores == pytest.approx(fitted.predict_proba(frame).ravel().tolist(), abs=1e-12)
+
+
+def test_quantiles_of_the_normal_distribution_before_trees(tmp_path: Path) -> None:
+    spread = QuantileTransformer(output_distribution="normal", n_quantiles=50)
+    fitted = make_pipeline(spread, RandomForestClassifier(5, random_state=0)).fit(NUMBERS, ABOVE)
+    engine(fitted, NUMBERS, tmp_path)
+    found = parity.compare(fitted, tmp_path, NUMBERS)
+    assert found.ok, found.message
+
+
+@given(st.floats(0.0, 1.0) | st.floats(0.0, 1e-3) | st.integers(-300, 0).map(lambda power: 10.0**power))
+def test_normal_deviates_are_scipys_to_the_last_bit(share: float) -> None:
+    assert deviate(share) == ndtri(share)
+    assert deviate(1.0 - share) == ndtri(1.0 - share)
+
+
+def test_ids_beyond_doubles_are_compared_without_the_company_of_gaps(tmp_path: Path) -> None:
+    ids = pd.DataFrame({"id": np.array([1234567890123456789, 1234567890123456790, 7, 8] * 20)})
+    fitted = make_pipeline(
+        ColumnTransformer([("id", OneHotEncoder(handle_unknown="ignore"), ["id"])]), DecisionTreeClassifier()
+    ).fit(ids, ids["id"] % 2 == 0)
+    engine(fitted, ids, tmp_path)
+    found = parity.compare(fitted, tmp_path, ids)
+    assert found.ok, found.message
+
+
+def test_one_against_the_rest_asks_for_no_column_that_it_does_not_read(tmp_path: Path) -> None:
+    frame = NUMBERS.assign(day=pd.date_range("2026-01-01", periods=80))
+    chosen = make_pipeline(ColumnTransformer([("n", StandardScaler(), ["x"])]), LogisticRegression())
+    fitted = OneVsRestClassifier(chosen).fit(frame, np.arange(80) % 3)
+    made = engine(fitted, frame, tmp_path)
+    assert [one.name for one in made.inputs] == ["x"]
+    assert parity.compare(fitted, tmp_path, frame).ok

@@ -220,6 +220,19 @@ def test_what_is_wrong_is_said_as_by_rest(change: Any, code: str, words: str, ad
     assert words in said
 
 
+def test_what_never_reached_a_model_counts_as_no_failure_of_it(server: tuple[ServerProcess, str]) -> None:
+    process, address = server
+
+    def counted(wrong: str, times: int) -> float:
+        before = process.metric("model_infer_request_failure_total")
+        for _ in range(times):
+            refusal(address, changed(WRONG[wrong][0]))
+        return process.metric("model_infer_request_failure_total") - before
+
+    assert counted("another version", 2) == counted("another model", 2) == 0
+    assert counted("an input too few", 3) == 3
+
+
 def test_bytes_that_are_no_message_and_messages_that_are_too_long(address: str) -> None:
     with grpc.insecure_channel(address) as channel:
         method = channel.unary_unary(f"/{'inference.GRPCInferenceService'}/ModelInfer")
@@ -265,6 +278,15 @@ def test_libraries_are_loaded_for_who_asks_only(server: tuple[ServerProcess, str
         assert "protobuf" not in maps
 
 
+def lives(address: str, trusted: Path) -> bool:
+    """Whether a server with this certificate answers there."""
+    with triton.InferenceServerClient(address, ssl=True, root_certificates=str(trusted)) as client:
+        try:
+            return bool(client.is_server_live())
+        except InferenceServerException:
+            return False
+
+
 def test_tokens_and_tls_are_those_of_rest(made: models.MadeModel, tmp_path: Path) -> None:
     certificates.mount(tmp_path / "tls", certificates.made("first"))
     certificates.mount(tmp_path / "tokens", {"alice": b"wonderland\n"})
@@ -285,8 +307,23 @@ def test_tokens_and_tls_are_those_of_rest(made: models.MadeModel, tmp_path: Path
             result = client.infer(models.MODEL, inputs(FRAME), headers={"authorization": "Bearer wonderland"})
             assert result.as_numpy("predict").tolist() == made.expected(FRAME)[0]
         certificates.mount(tmp_path / "tls", certificates.made("second"))
-        with connected("second") as client:
-            until("the new certificate is used", lambda: client.is_server_live(), 10)
+        until("the new certificate is used", lambda: lives(address, tmp_path / "second.crt"), 10)
+
+
+def test_a_broken_certificate_hides_no_good_one_before_it(made: models.MadeModel, tmp_path: Path) -> None:
+    first, second = certificates.made("first"), certificates.made("second")
+    certificates.mount(tmp_path / "tls", first)
+    certificates.mount(tmp_path / "tokens", {"alice": b"wonderland"})
+    (tmp_path / "second.crt").write_bytes(second["tls.crt"])
+    options = {"tls_directory": str(tmp_path / "tls"), "tokens_directory": str(tmp_path / "tokens")}
+    with serving(made.directory, **options) as (server, address):
+        certificates.mount(tmp_path / "tls", second)
+        until("HTTP uses the second", lambda: server.metric("kaizen_server_tls_reloads_total") == 1, 10, server.log)
+        certificates.mount(tmp_path / "tokens", {"alice": b"wonderland", "bob": b"builder"})
+        until("a second has passed", lambda: server.metric("kaizen_server_token_reloads_total") == 1, 10, server.log)
+        certificates.mount(tmp_path / "tls", {**second, "tls.key": first["tls.key"]})
+        until("the broken one was seen", lambda: "is not the key of" in server.log(), 10, server.log)
+        assert lives(address, tmp_path / "second.crt")
 
 
 def as_onnx(made: models.MadeModel, directory: Path) -> Path:

@@ -4,9 +4,11 @@ import json
 import re
 from dataclasses import replace
 from typing import Any
+from urllib.parse import urljoin
 
 import jsonschema  # type: ignore[import-untyped]
 import pytest
+from schemathesis.specs.openapi.definitions import OPENAPI_31_VALIDATOR
 
 from kaizen.serving import openapi, page
 from kaizen.serving.engine.base import Input
@@ -54,6 +56,59 @@ def test_every_schema_is_one_and_every_reference_leads_somewhere(engine: Any) ->
             assert {"500", "503"} <= set(operation["responses"])
 
 
+def operations(found: dict[str, Any]) -> dict[str, Any]:
+    """By `METHOD path`."""
+    paths = found["paths"].items()
+    return {f"{method} {path}": operation for path, methods in paths for method, operation in methods.items()}
+
+
+@pytest.mark.parametrize("engine", [None, Numbers()])
+def test_it_is_openapi_and_each_operation_has_a_name_of_its_own(engine: Any) -> None:
+    found = document(engine)
+    OPENAPI_31_VALIDATOR.validate(found)
+    names = {place: operation["operationId"] for place, operation in operations(found).items()}
+    assert len(set(names.values())) == len(names)
+    assert names[f"post {INFER}"] == "infer"
+    assert names["post /v2/models/flight-delay/versions/7/infer"] == "inferVersion"
+    assert all(re.fullmatch(r"[a-z]+([A-Z][a-z0-9]*)*", name) for name in names.values())
+
+
+def test_the_server_is_where_the_document_is() -> None:
+    (server,) = document()["servers"]
+    for place in ("http://a/", "http://a/pre/fix/"):
+        assert urljoin(f"{place}openapi.json", server["url"]) == place
+
+
+def test_who_is_told_to_try_again_is_told_when() -> None:
+    for place, operation in operations(document()).items():
+        header = operation["responses"]["503"]["headers"]["Retry-After"]
+        assert header.get("required", False) != place.endswith(("ready", "get /v1/models/flight-delay"))
+
+
+def test_what_is_missing_is_said_as_the_document_says() -> None:
+    found, made = document(), routes()
+    made.ready, made.lacks = False, "the directory /tokens has no tokens"
+    answer = ask(made, "GET", "/v2/health/ready")
+    assert answer.status == 503
+    described = content(found, "/v2/health/ready", "get", 503)
+    sent = json.loads(answer.body)
+    assert sent == {"ready": False, "reason": made.lacks}
+    jsonschema.Draft202012Validator({**described, "components": found["components"]}).validate(sent)
+
+
+def test_tensors_may_be_bytes_both_ways() -> None:
+    for place, operation in operations(document()).items():
+        binary = "application/octet-stream"
+        named = {one["name"] for one in operation.get("parameters", ())}
+        if place.endswith("/infer"):
+            assert binary in operation["requestBody"]["content"]
+            assert binary in operation["responses"]["200"]["content"]
+            assert named == {"Inference-Header-Content-Length"} < set(operation["responses"]["200"]["headers"])
+        else:
+            assert binary not in json.dumps(operation)
+            assert not named
+
+
 @pytest.mark.parametrize("engine", [None, Numbers()])
 def test_every_example_fits_its_schema(engine: Any) -> None:
     found = document(engine)
@@ -91,7 +146,7 @@ def test_answers_are_as_the_document_says(method: str, path: str, sent: bytes) -
     described = content(found, path, method.lower(), answer.status)
     jsonschema.Draft202012Validator({**described, "components": found["components"]}).validate(json.loads(answer.body))
     headers = found["paths"][path][method.lower()]["responses"][str(answer.status)].get("headers", {})
-    assert all(name.encode() in answer.headers for name in headers)
+    assert all(name.encode() in answer.headers for name, header in headers.items() if header.get("required"))
 
 
 def test_the_document_names_every_path_of_the_model() -> None:
@@ -142,3 +197,19 @@ def test_the_page_is_one_file_that_nothing_can_be_put_into() -> None:
     assert "default-src 'none'" in headers
     assert "unsafe" not in headers
     assert answer.content_type == b"text/html; charset=utf-8"
+
+
+def test_what_is_copied_can_be_copied_without_a_clipboard() -> None:
+    """Browsers have none for pages that came without TLS."""
+    text = page.response().body.decode()
+    copy = text.partition("async function copy() {")[2].partition("\n}\n")[0]
+    tried, caught = copy.split("catch")
+    assert "await navigator.clipboard.writeText" in tried
+    assert "selectAllChildren" in caught
+    assert 'document.execCommand("copy")' in caught
+
+
+def test_the_page_finds_the_document_from_wherever_it_is() -> None:
+    text = page.response().body.decode()
+    assert 'json("/openapi.json")' in text
+    assert 'at("described").href = base + "/openapi.json"' in text

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from kaizen.serving.cli import add_commands
+from kaizen.serving.cli import _example, add_commands
 from kaizen.serving.settings import Capturing, Limits, Settings
+from tests.unit.test_serving_routes import model
 
 POD = {
     "KAIZEN_MODEL_URI": "s3://kaizen/pre/registry/flights/flight-delay/versions/7/",
@@ -135,6 +136,15 @@ def test_a_terminal() -> None:
         "eu-west-1",
         "lake",
     )
+
+
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [("::1", "[::1]:8080"), ("::", "[::]:8080"), ("127.0.0.1", "127.0.0.1:8080"), ("a.local", "a.local:8080")],
+)
+def test_the_example_asks_an_address_that_a_shell_can_ask(host: str, address: str) -> None:
+    settings = Settings.for_terminal("model", {}, host=host, port=8080)
+    assert f"curl -s http://{address}/v2/models/flight-delay/infer " in _example(settings, model())
 
 
 @pytest.fixture

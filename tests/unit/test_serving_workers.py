@@ -231,6 +231,17 @@ def test_connections_of_a_dead_worker_are_gone_and_its_answers_are_not() -> None
     assert (total.connections, total.statuses) == (3, {200: 2, 599: 2})
 
 
+@pytest.mark.parametrize("kind", ["tls", "token"])
+def test_each_worker_counts_a_change_and_the_metric_says_so(kind: str) -> None:
+    metrics, total = Metrics(tls_reloads=1, token_reloads=1), Metrics()
+    for _ in range(2):
+        total.add(metrics.words(), living=True)
+    name = f"kaizen_server_{kind}_reloads_total"
+    lines = [line for line in total.text().decode().splitlines() if name in line]
+    assert lines[0].endswith("put to use, by each worker.")
+    assert lines[-1] == f"{name} 2"
+
+
 def test_what_a_worker_tells_is_heard_to_its_end() -> None:
     heard: list[tuple[str, str, Item]] = []
     said = [Item(f"k{number}", bytes(number) * 100_000, "text/plain", {"rows": number}, 1) for number in range(5)]

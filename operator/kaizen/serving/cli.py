@@ -114,7 +114,9 @@ def _example(settings: "Settings", model: "Model") -> str:
     text = model.example.decode().replace("'", "'\\''")
     scheme = "https" if settings.tls_directory else "http"
     token = " -H 'Authorization: Bearer TOKEN'" if settings.tokens_directory else ""
-    return f"curl -s {scheme}://{settings.host or 'localhost'}:{settings.port}/v2/models/{model.name}/infer{token} -d '{text}'"
+    host = settings.host or "localhost"
+    address = f"[{host}]" if ":" in host else host
+    return f"curl -s {scheme}://{address}:{settings.port}/v2/models/{model.name}/infer{token} -d '{text}'"
 
 
 class _Lines(logging.Formatter):

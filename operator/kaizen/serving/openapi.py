@@ -1,6 +1,6 @@
 """The OpenAPI 3.1 document of one model's server, made from the model's own columns, outputs and example.  Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -38,6 +38,12 @@ _REFUSALS = {
     "503": "The model is still being loaded, or too much waits: try again after the seconds of Retry-After.",
 }
 _BODYLESS = ("401", "431", "500", "503")
+_SECONDS: JsonObject = {"description": "Seconds after which to try again.", "schema": {"type": "integer", "minimum": 1}}
+_JSON_BYTES: JsonObject = {
+    "description": "How many bytes of the body are JSON; the tensors' bytes follow them.",
+    "schema": {"type": "integer", "minimum": 0},
+}
+_BINARY, _JSON_LENGTH = "application/octet-stream", "Inference-Header-Content-Length"
 _OR_NOT: JsonObject = {"type": ["boolean", "null"]}
 
 
@@ -48,25 +54,39 @@ def document(model: "Model", *, feedback: bool) -> bytes:
     sample = example(model)
     described = _schemas(model, renderer.outputs)
     paths: JsonObject = {
-        "/v2": _get("What this server is.", "Server"),
-        "/v2/health/live": _get("Whether the process lives.", "Live", free=True),
-        "/v2/health/ready": _get("Whether requests should be sent here.", "Ready", free=True, also={"503": "Ready"}),
-        "/v2/models": _get("The models here.", "Models"),
-        f"/v1/models/{name}": _get("Whether the model answers (v1).", "ModelReady", also={"503": "ModelReady"}),
+        "/v2": _get("serverMetadata", "What this server is.", "Server"),
+        "/v2/health/live": _get("serverLive", "Whether the process lives.", "Live", free=True),
+        "/v2/health/ready": _get("serverReady", "Whether requests should be sent here.", "Ready", free=True, also="Ready"),
+        "/v2/models": _get("listModels", "The models here.", "Models"),
+        f"/v1/models/{name}": _get("modelReadyV1", "Whether the model answers (v1).", "ModelReady", also="ModelReady"),
         f"/v1/models/{name}:predict": _post(
-            "Predictions for instances (v1).", "Instances", "Predictions", _instances(sample), headers=_headers(version)
+            "predict",
+            "Predictions for instances (v1).",
+            "Instances",
+            "Predictions",
+            _instances(sample),
+            headers=_headers(version),
         ),
     }
-    for base in (f"/v2/models/{name}", *((f"/v2/models/{name}/versions/{version}",) if version else ())):
+    bases = {"": f"/v2/models/{name}"} | ({"Version": f"/v2/models/{name}/versions/{version}"} if version else {})
+    for which, base in bases.items():
         paths |= {
-            base: _get("The model's inputs and outputs.", "Model"),
-            f"{base}/ready": _get("Whether the model answers.", "ModelReady", also={"503": "ModelReady"}),
+            base: _get(f"modelMetadata{which}", "The model's inputs and outputs.", "Model"),
+            f"{base}/ready": _get(f"modelReady{which}", "Whether the model answers.", "ModelReady", also="ModelReady"),
             f"{base}/infer": _post(
-                "Answers for rows.", "InferenceRequest", "InferenceResponse", sample, headers=_headers(version), binary=True
+                f"infer{which}",
+                "Answers for rows.",
+                "InferenceRequest",
+                "InferenceResponse",
+                sample,
+                headers=_headers(version),
+                binary=True,
             ),
         }
         if feedback:
-            paths[f"{base}/feedback"] = _post("What really happened.", "Labels", "Accepted", _labels(model), status="202")
+            paths[f"{base}/feedback"] = _post(
+                f"feedback{which}", "What really happened.", "Labels", "Accepted", _labels(model), status="202"
+            )
     return msgspec.json.encode(
         {
             "openapi": "3.1.0",
@@ -75,7 +95,7 @@ def document(model: "Model", *, feedback: bool) -> bytes:
                 "version": version or "unversioned",
                 "description": f"Served by Kaizen {__version__} in the Open Inference Protocol v2; model digest {model.digest}.",
             },
-            "servers": [{"url": "/"}],
+            "servers": [{"url": "."}],
             "security": [{}, {"token": []}],
             "paths": paths,
             "components": {"schemas": described, "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}},
@@ -108,7 +128,7 @@ def _schemas(model: "Model", outputs: Sequence[str]) -> JsonObject:
     return {
         "Error": _object({"error": text}),
         "Live": _object({"live": {"type": "boolean"}}),
-        "Ready": _object({"ready": {"type": "boolean"}}),
+        "Ready": _object({"ready": {"type": "boolean"}, "reason": text}, optional=("reason",)),
         "ModelReady": _object({"name": text, "ready": {"type": "boolean"}}),
         "Models": _object({"models": _list(text)}),
         "Server": _object({"name": text, "version": text, "extensions": _list(text)}),
@@ -285,20 +305,30 @@ def _headers(version: str) -> JsonObject:
     return {"X-Model-Digest": header} | ({"X-Model-Version": header} if version else {})
 
 
-def _get(summary: str, schema: str, *, free: bool = False, also: Mapping[str, str] | None = None) -> JsonObject:
-    responses: JsonObject = {"200": {"description": "So it is.", "content": _json(schema)}}
-    for status in _BODYLESS:
-        responses[status] = {"description": _REFUSALS[status], "content": _json("Error")}
-    for status, other in (also or {}).items():
-        responses[status] = {
+def _refusals(statuses: Iterable[str]) -> JsonObject:
+    found: JsonObject = {}
+    for status in statuses:
+        found[status] = {"description": _REFUSALS[status], "content": _json("Error")}
+        if status == "503":
+            found[status]["headers"] = {"Retry-After": {"required": True, **_SECONDS}}
+    return found
+
+
+def _get(operation: str, summary: str, schema: str, *, free: bool = False, also: str = "") -> JsonObject:
+    """`also` is the schema of a 503 that says no, and not when to try again."""
+    responses: JsonObject = {"200": {"description": "So it is.", "content": _json(schema)}} | _refusals(_BODYLESS)
+    if also:
+        responses["503"] = {
             "description": "Not now.",
-            "content": {"application/json": {"schema": {"anyOf": [_reference(other), _reference("Error")]}}},
+            "content": {"application/json": {"schema": {"anyOf": [_reference(also), _reference("Error")]}}},
+            "headers": {"Retry-After": _SECONDS},
         }
-    operation: JsonObject = {"summary": summary, "responses": responses}
-    return {"get": operation | ({"security": []} if free else {})}
+    described: JsonObject = {"operationId": operation, "summary": summary, "responses": responses}
+    return {"get": described | ({"security": []} if free else {})}
 
 
 def _post(
+    operation: str,
     summary: str,
     request: str,
     response: str,
@@ -308,13 +338,19 @@ def _post(
     headers: JsonObject | None = None,
     binary: bool = False,
 ) -> JsonObject:
-    content = _json(response)
-    if binary:
-        content["application/octet-stream"] = {"schema": {"type": "string", "contentMediaType": "application/octet-stream"}}
-    answer: JsonObject = {"description": "The answer.", "content": content} | ({"headers": headers} if headers else {})
-    responses: JsonObject = {code: {"description": text, "content": _json("Error")} for code, text in _REFUSALS.items()}
-    body = {"required": True, "content": {"application/json": {"schema": _reference(request), "example": sample}}}
-    return {"post": {"summary": summary, "requestBody": body, "responses": {status: answer} | responses}}
+    """With `binary` also in the binary tensor extension, both ways."""
+    more: JsonObject = {_BINARY: {"schema": {"type": "string", "contentMediaType": _BINARY}}} if binary else {}
+    told = (headers or {}) | ({_JSON_LENGTH: _JSON_BYTES} if binary else {})
+    answer = {"description": "The answer.", "headers": told, "content": _json(response) | more}
+    content = {"application/json": {"schema": _reference(request), "example": sample}} | more
+    described = {
+        "operationId": operation,
+        "summary": summary,
+        "requestBody": {"required": True, "content": content},
+        "responses": {status: answer} | _refusals(_REFUSALS),
+    }
+    parameters = {"parameters": [{"name": _JSON_LENGTH, "in": "header", **_JSON_BYTES}]} if binary else {}
+    return {"post": described | parameters}
 
 
 def _instances(sample: JsonObject) -> JsonObject:

@@ -235,14 +235,14 @@ def _compressed(request: Request, response: Response) -> Response | Awaitable[Re
     if len(response.body) <= encodings.LARGE_BYTES:
         return _small(request, response)
     coding = encodings.accepted(request.headers.get(b"accept-encoding", b""))
-    return response if coding is None else _large(response, coding)
+    return _varying(response) if coding is None else _large(response, coding)
 
 
 def _small(request: Request, response: Response) -> Response:
     if len(response.body) <= encodings.SMALL_BYTES or (header := request.headers.get(b"accept-encoding")) is None:
         return response
     coding = encodings.accepted(header)
-    return response if coding is None else _coded(response, encodings.deflated(response.body, coding), coding)
+    return _varying(response) if coding is None else _coded(response, encodings.deflated(response.body, coding), coding)
 
 
 async def _large(response: Response, coding: bytes) -> Response:
@@ -250,8 +250,11 @@ async def _large(response: Response, coding: bytes) -> Response:
 
 
 def _coded(response: Response, body: bytes, coding: bytes) -> Response:
-    headers = response.headers + b"Content-Encoding: %b\r\nVary: Accept-Encoding\r\n" % coding
-    return replace(response, body=body, headers=headers)
+    return _varying(replace(response, body=body, headers=response.headers + b"Content-Encoding: %b\r\n" % coding))
+
+
+def _varying(response: Response) -> Response:
+    return replace(response, headers=response.headers + b"Vary: Accept-Encoding\r\n")
 
 
 def _not_ready(lacks: str) -> Response:

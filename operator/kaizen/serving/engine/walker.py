@@ -25,6 +25,8 @@ LIBRARY = Path(sys.prefix) / "lib" / "libkaizenwalk.so"
 
 MOST_NODES = 500_000
 """Laying out takes a microsecond a node, and memory for a moment; trees beyond are waiting for memory anyway."""
+MOST_WORDS = 4_000_000
+"""Of bits for categories: 16 MB."""
 COMPARED_ROWS = 256
 COMPARED_ALONE = 16
 
@@ -226,7 +228,10 @@ def _categories(
         )
         for node in nodes[tree[nodes] == number]:
             at = node - roots[number]
-            mask = _bits(matching[int(begins[at]) : int(ends[at])].tolist())
+            matches = matching[int(begins[at]) : int(ends[at])].tolist()
+            if used + max(matches, default=0) // 32 >= MOST_WORDS:  # a bit for each number up to the largest category
+                raise Unknown
+            mask = _bits(matches)
             column[node] |= np.uint32(_CATEGORICAL | (_MATCH_RIGHT if to_right[at] else 0))
             split[node] = np.array((used, len(mask)), dtype=np.uint32).view(np.float64)[0]
             words.append(mask)

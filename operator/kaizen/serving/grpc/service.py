@@ -90,7 +90,8 @@ class GrpcServer:
         self._metadata = (("x-model-digest", model.digest), *((("x-model-version", self._version),) if self._version else ()))
         self._messages = Messages("inference", INFERENCE)
         self._metadata_of_model = self._described()
-        self._waiting_for_certificate: asyncio.Task[None] | None = None
+        self._following: asyncio.Task[None] | None = None
+        """Who looks after the certificate."""
         self._called = 0.0
         """When the last call came."""
         limits = settings.limits
@@ -118,14 +119,15 @@ class GrpcServer:
             return
         certificate = _Certificate(directory)
         if certificate.current is None:
-            self._waiting_for_certificate = asyncio.ensure_future(self._listen_when_possible(certificate))
+            log.warning("gRPC waits for %s and %s in %s", CERTIFICATE, KEY, directory)
         else:
             await self._listen(certificate)
+        self._following = asyncio.ensure_future(self._follow(certificate))
 
     async def stop(self, seconds: float, *, wait: bool) -> None:
         """Take no more calls, and let those that have begun end within so many seconds; with `wait` answer until none comes."""
-        if self._waiting_for_certificate is not None:
-            self._waiting_for_certificate.cancel()
+        if self._following is not None:
+            self._following.cancel()
         deadline = monotonic() + seconds
         while wait and monotonic() < min(deadline - 1.0, self._called + QUIET_SECONDS):
             await asyncio.sleep(QUIET_SECONDS / 10)
@@ -143,12 +145,15 @@ class GrpcServer:
             raise OSError(f"cannot listen on port {port} for gRPC: {problem}") from problem
         await self._server.start()
 
-    async def _listen_when_possible(self, certificate: "_Certificate") -> None:
-        log.warning("gRPC waits for %s and %s in %s", CERTIFICATE, KEY, self._settings.tls_directory)
-        while certificate.current is None:
+    async def _follow(self, certificate: "_Certificate") -> None:
+        """Look at the files as often as HTTP does, also when nobody connects: else a broken pair could hide a good one."""
+        listens = certificate.current is not None
+        while True:
             await asyncio.sleep(CERTIFICATE_SECONDS)
-            certificate.changed()
-        await self._listen(certificate)
+            certificate.look()
+            if not listens and certificate.current is not None:
+                await self._listen(certificate)
+                listens = True
 
     # The methods
 
@@ -196,8 +201,8 @@ class GrpcServer:
         return response
 
     def _infer(self, request: Any) -> Any:
+        self._check_model(request.model_name, request.model_version)
         try:
-            self._check_model(request.model_name, request.model_version)
             self._model.schema.refuse_many(len(request.inputs))
             parsed = self._model.schema.accept(
                 _tensors(request),
@@ -290,34 +295,48 @@ class GrpcServer:
 
 
 class _Certificate:
-    """The files of a mounted Secret, read anew when they change; each handshake asks for them."""
+    """The files of a mounted Secret, read anew when they change."""
 
     def __init__(self, directory: Path) -> None:
         self._files = (directory / KEY, directory / CERTIFICATE)
         self._signature: Any = None
+        self._given: Any = None
         self.current: Any = None
-        self.changed()
+        self.look()
 
     def credentials(self) -> Any:
         """For a port."""
-        return grpc.dynamic_ssl_server_credentials(self.current, lambda: (self.changed() and self.current) or None)
+        self._given = self.current
+        return grpc.dynamic_ssl_server_credentials(self.current, self.newer)
 
-    def changed(self) -> bool:
-        """Look at the files; whether there is another certificate.  One that cannot be used leaves the one before in place."""
+    def newer(self) -> Any:
+        """What each handshake, in a thread of gRPC's, asks: the certificate, unless it is the one that was given last."""
+        current = self.current
+        if current is self._given:
+            return None
+        self._given = current
+        return current
+
+    def look(self) -> None:
+        """Put changed files to use.  Those that cannot be used leave the certificate before in place; tls.py says why."""
         before = self._signature
         try:
-            signature = tuple((one.st_ino, one.st_size, one.st_mtime_ns) for one in (file.stat() for file in self._files))
-            if signature == self._signature:
-                return False
+            if (signature := self._look()) == before:
+                return
             self._signature = signature
             ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(self._files[1], self._files[0], password="")
             key, chain = (file.read_bytes() for file in self._files)
-        except (OSError, ValueError) as problem:  # tls.py says it
+            if self._look() != signature:  # two pairs may be mixed
+                self._signature = before
+                return
+        except (OSError, ValueError) as problem:
             if passes(problem):
                 self._signature = before
-            return False
+            return
         self.current = grpc.ssl_server_certificate_configuration([(key, chain)])
-        return True
+
+    def _look(self) -> Any:
+        return tuple((one.st_ino, one.st_size, one.st_mtime_ns) for one in (file.stat() for file in self._files))
 
 
 def _tensors(request: Any) -> list[Tensor]:

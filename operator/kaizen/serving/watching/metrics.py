@@ -29,8 +29,8 @@ _OF_THE_MODEL = {
 _COUNTERS = {
     "shed": ("kaizen_server_shed_total", "Requests and connections refused because too much was waiting."),
     "unauthorized": ("kaizen_server_unauthorized_total", "Requests without a known token."),
-    "tls_reloads": ("kaizen_server_tls_reloads_total", "Times that a changed certificate was put to use."),
-    "token_reloads": ("kaizen_server_token_reloads_total", "Times that changed tokens were put to use."),
+    "tls_reloads": ("kaizen_server_tls_reloads_total", "Times that a changed certificate was put to use, by each worker."),
+    "token_reloads": ("kaizen_server_token_reloads_total", "Times that changed tokens were put to use, by each worker."),
     "observed_rows": ("kaizen_server_observed_rows_total", "Rows counted into windows."),
     "dropped_rows": ("kaizen_server_dropped_rows_total", "Rows answered and not counted."),
     "windows_written": ("kaizen_server_windows_written_total", "Windows written to the bucket."),

@@ -28,7 +28,8 @@ def _plain(tree: Any, value: Any, features: Any = None) -> Any:
     """A tree as Treelite's importer reads it, with other values; `features` are its columns among all."""
     made = SimpleNamespace(**{name: getattr(tree, name) for name in _ARRAYS}, value=np.ascontiguousarray(value, dtype=np.float64))
     if features is not None:
-        made.feature = np.where(tree.feature >= 0, np.asarray(features, dtype=np.int64)[tree.feature], tree.feature)
+        inner = tree.feature >= 0
+        made.feature = np.where(inner, np.asarray(features, dtype=np.int64)[np.where(inner, tree.feature, 0)], tree.feature)
     return SimpleNamespace(tree_=made)
 
 

@@ -113,7 +113,10 @@ class Centroids(OneRow):
     def batch(self, table: Table) -> tuple[Indices, Matrix]:
         """See Model.batch."""
         matrix = finite_matrix(table)
-        scores = self._priors - self._distances(matrix / self._deviation, self._scaled) ** 2
+        scaled = matrix / self._deviation
+        if self.metric == "euclidean" or not self.uniform:
+            refuse_not_finite(scaled)
+        scores = self._priors - self._distances(scaled, self._scaled) ** 2
         decided = self._distances(matrix, self._centroids) if self.uniform else -scores
         return decided.argmin(axis=1), softmax_of(scores)
 

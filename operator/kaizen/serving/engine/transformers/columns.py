@@ -31,7 +31,7 @@ def entry(frame: "pd.DataFrame", columns: Sequence[str], used: Sequence[int]) ->
         kinds.append(str(frame[name].dtype) if dates else kind)
         markers.append(frames.missing_marker(frame[name]) if kind == "BYTES" else np.nan)
     places = {column: place for place, column in enumerate(used)}
-    table = Flow(kinds, markers, [None] * len(columns), frame=True, objects=mixed(kinds))
+    table = Flow(kinds, markers, [None] * len(columns), frame=True, objects="BYTES" in kinds)
     return replace(table, places=[places.get(i, -1) for i in range(len(columns))])
 
 
@@ -78,6 +78,8 @@ def members_of(estimator: Any) -> list[Any]:
             return [estimator.estimator_]
         case "GridSearchCV" | "RandomizedSearchCV" | "HalvingGridSearchCV" | "HalvingRandomSearchCV":
             return [estimator.best_estimator_]
+        case "OneVsRestClassifier":
+            return list(estimator.estimators_)
         case "FrozenEstimator":
             return [estimator.estimator]
         case "TransformedTargetRegressor":
@@ -120,7 +122,8 @@ def _side_by_side(transformer: Any, flow: Flow) -> tuple[list[Transform], Flow]:
         sparse=bool(sparse),
         absent=all(one.absent or not one.sparse for one in flows),
         single=all(one.single for one in flows),
-        objects=not sparse and any(one.objects for one in flows),
+        # To put DataFrames side by side NumPy makes arrays of them.
+        objects=not sparse and any(one.objects or (one.frame and mixed(one.datatypes)) for one in flows),
     )
     if sparse:
         numbers_only(joined, "a sparse matrix")

@@ -83,7 +83,7 @@ class Flow:
         """Some of the columns, as a table of their own."""
         kinds, missing = [self.datatypes[i] for i in columns], [self.missing[i] for i in columns]
         values = [self.values[i] for i in columns] if self.values else []
-        objects = mixed(kinds) if self.frame else self.objects
+        objects = "BYTES" in kinds if self.frame else self.objects
         return replace(self, datatypes=kinds, missing=missing, values=values, flat=flat, objects=objects, places=[])
 
     def place(self, columns: Sequence[int]) -> list[int]:
@@ -92,7 +92,7 @@ class Flow:
 
 
 def mixed(kinds: Sequence[str]) -> bool:
-    """Whether a DataFrame of columns of these types becomes an array of objects."""
+    """Whether NumPy makes an array of objects of a DataFrame of these types; scikit-learn itself makes numbers of booleans."""
     return "BYTES" in kinds or ("BOOL" in kinds and len(set(kinds)) > 1)
 
 

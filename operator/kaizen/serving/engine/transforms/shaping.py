@@ -1,6 +1,5 @@
 """Numbers to numbers by functions that only NumPy has to the last bit: powers, quantiles, lengths of rows."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
@@ -9,6 +8,7 @@ import numpy as np
 
 from kaizen.serving.engine.base import Matrix, Refused
 from kaizen.serving.engine.transforms.common import OneRow, Takes, refuse_batch
+from kaizen.serving.engine.transforms.deviates import deviate
 
 __all__ = ["ARGUMENTS", "FUNCTIONS", "Function", "Normalize", "Power", "Quantiles"]
 
@@ -107,20 +107,15 @@ class Quantiles(OneRow):
 
 
 @cache
-def _normal() -> tuple[Callable[[float], float], float, float]:
-    """The inverse of the normal distribution, and scikit-learn's limits of what it gives."""
-    from statistics import NormalDist  # late: it costs every start, and few models need it
-
-    inverse = NormalDist().inv_cdf
-    return inverse, inverse(_BOUND - np.spacing(1)), inverse(1 - (_BOUND - np.spacing(1)))
+def _limits() -> tuple[float, float]:
+    """scikit-learn's limits of normal deviates."""
+    return deviate(_BOUND - float(np.spacing(1))), deviate(1 - (_BOUND - float(np.spacing(1))))
 
 
 def _deviate(share: float) -> float:
     """The normal deviate below which this share lies, within the limits."""
-    inverse, least, most = _normal()
-    if share != share:
-        return share
-    return least if share <= 0.0 else most if share >= 1.0 else min(max(inverse(share), least), most)
+    least, most = _limits()
+    return share if share != share else min(max(deviate(share), least), most)
 
 
 @dataclass(frozen=True)
