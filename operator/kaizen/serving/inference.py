@@ -10,6 +10,7 @@ get alone, and one that the engine refuses is told apart by asking halves.
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from time import perf_counter
 from typing import Any
 
@@ -172,7 +173,11 @@ class Inference:
                 job.future.set_result(whole)
 
     def _located(self, problem: Refused, columns: Prepared, rows: int) -> Refused:
-        return problem if problem.row is not None else located(self._engine, columns, rows, self._known(), problem)
+        if problem.row is not None:
+            return problem
+        with suppress(Exception):  # where the engine itself breaks in the search, the refusal stays what it is
+            return located(self._engine, columns, rows, self._known(), problem)
+        return problem
 
     def _known(self) -> Sequence[Any] | None:
         """A row that the model answers, if it brings one."""

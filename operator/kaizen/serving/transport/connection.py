@@ -334,13 +334,13 @@ class Connection(asyncio.Protocol):
 
     def _shed(self, head: Head, more: bool) -> None:
         host = self._host
-        lines = host.door.lines(head.headers)
-        if head.keep_alive and not head.old and not host.closing and head.method != b"HEAD" and not lines:
+        page = b"origin" in head.headers
+        if head.keep_alive and not head.old and not host.closing and head.method != b"HEAD" and not page:
             host.count_shed()
             host.send_soon(self._transport, SHED)
         else:
             host.shed += 1
-            self._send(head, Response(error(TOO_MUCH), 503, RETRY + lines), more)
+            self._send(head, Response(error(TOO_MUCH), 503, RETRY + host.door.lines(head.headers)), more)
 
     def _refuse(self, status: int, message: str, headers: Mapping[bytes, bytes] | None = None) -> None:
         """Answer what has been read so far, and read no more; `headers` are the request's, where it is not the one at hand."""
