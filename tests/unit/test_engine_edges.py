@@ -1,6 +1,6 @@
 """Rows and pipelines at which scikit-learn does something unexpected: the engine does the same, or says that it cannot."""
 
-import resource
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ from xgboost import XGBClassifier
 from kaizen.serving.engine import parity, runtime
 from kaizen.serving.engine.base import Engine, Refused
 from kaizen.serving.engine.compile import Compiled, NotCovered, compile_pipeline, save
-from kaizen.serving.engine.transforms.deviates import deviate
+from kaizen.serving.engine.transforms.deviates import TAIL, deviate
 
 CHANCE = np.random.default_rng(3)
 NUMBERS = pd.DataFrame({"x": CHANCE.normal(size=80), "z": CHANCE.normal(size=80)})
@@ -208,9 +208,12 @@ def test_categories_as_large_as_dates_take_no_memory(tmp_path: Path) -> None:
     days = pd.DataFrame({"day": 20260000.0 + np.arange(400) % 28 * 100, "x": np.arange(400) * 0.01})
     coded = make_pipeline(HistGradientBoostingRegressor(max_iter=30, categorical_features=[0], max_leaf_nodes=8))
     fitted = coded.fit(days, np.sin(days["day"]) + days["x"])
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    made = engine(fitted, days, tmp_path)
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 << 10  # KiB; bits for all of them would be 150 MB
+    tracemalloc.start()
+    try:
+        made = engine(fitted, days, tmp_path)
+        assert tracemalloc.get_traced_memory()[1] < 64 << 20  # bits for all of them would be 150 MB
+    finally:
+        tracemalloc.stop()
     assert made.predict([days["day"].tolist(), days["x"].tolist()], 400).labels == pytest.approx(
         fitted.predict(days).tolist(), abs=1e-12
     )
@@ -263,6 +266,11 @@ def test_quantiles_of_the_normal_distribution_before_trees(tmp_path: Path) -> No
 def test_normal_deviates_are_scipys_to_the_last_bit(share: float) -> None:
     assert deviate(share) == ndtri(share)
     assert deviate(1.0 - share) == ndtri(1.0 - share)
+
+
+def test_normal_deviates_are_scipys_in_the_middle_and_at_its_edges() -> None:
+    shares = np.concatenate([np.linspace(0.13, 0.87, 30_001), TAIL + np.linspace(-1e-6, 1e-6, 1001)])
+    assert [deviate(share) for share in shares.tolist()] == ndtri(shares).tolist()
 
 
 def test_ids_beyond_doubles_are_compared_without_the_company_of_gaps(tmp_path: Path) -> None:

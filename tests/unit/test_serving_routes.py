@@ -382,6 +382,8 @@ def test_the_admin_port_wants_its_token(tmp_path: Path) -> None:
     assert [status(given) for given in (None, b"", b"Bearer", b"Bearer x", b"secret", b"Bearer secret")] == [401] * 5 + [200]
     assert status(b"Bearer secret", b"/observations?since=1") == 200
     assert status(b"Bearer secret", b"/other") == 404
+    for given, refused in ((b"Bearer x", True), (b"Bearer secret", False)):
+        assert bool(port.refusal(Request(b"POST", b"/observations", {b"authorization": given}))) == refused  # before its body
     token.write_text("renewed")
     assert [status(b"Bearer secret"), status(b"Bearer renewed")] == [401, 200]
     token.write_text("")

@@ -50,6 +50,7 @@ class Inference:
         capture: Capture | None = None,
     ) -> None:
         self._engine, self._schema, self._example = model.engine, model.schema, model.example
+        self._good: Sequence[Any] | None = None
         self._observer, self._capture = observer, capture
         self._metrics = metrics
         self._waiting = waiting
@@ -128,7 +129,7 @@ class Inference:
             except Exception as problem:
                 if len(parts) == 1:
                     self._release(parts[0].job)
-                    if isinstance(problem, Refused) and not (self._joins and self.waiting):  # others would wait for the search
+                    if isinstance(problem, Refused):
                         problem = self._located(problem, parts[0].columns, parts[0].rows)
                     parts[0].refuse(problem)
                 else:
@@ -173,7 +174,7 @@ class Inference:
                 job.future.set_result(whole)
 
     def _located(self, problem: Refused, columns: Prepared, rows: int) -> Refused:
-        if problem.row is not None:
+        if self._joins or problem.row is not None:  # where calls are joined each costs far more than a refusal
             return problem
         with suppress(Exception):  # where the engine itself breaks in the search, the refusal stays what it is
             return located(self._engine, columns, rows, self._known(), problem)
@@ -181,11 +182,11 @@ class Inference:
 
     def _known(self) -> Sequence[Any] | None:
         """A row that the model answers, if it brings one."""
-        if not self._example:
-            return None
-        parsed = self._schema.parse(self._example, None)
-        prepared = parsed.prepared
-        return as_rows(self._engine.columns(parsed.columns) if prepared is None else prepared)[0]
+        if self._example:
+            parsed, self._example = self._schema.parse(self._example, None), b""
+            prepared = parsed.prepared
+            self._good = as_rows(self._engine.columns(parsed.columns) if prepared is None else prepared)[0]
+        return self._good
 
     def _release(self, job: "_Job") -> None:
         self._bytes -= job.size

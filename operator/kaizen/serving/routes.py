@@ -18,7 +18,7 @@ from kaizen.serving.model import Model
 from kaizen.serving.problems import Overloaded, RequestError, error, shortened
 from kaizen.serving.settings import Limits
 from kaizen.serving.transport import encodings
-from kaizen.serving.transport.heads import path_of
+from kaizen.serving.transport.heads import Head, path_of
 from kaizen.serving.transport.messages import Request, Response
 from kaizen.serving.watching.feedback import Feedback
 from kaizen.serving.watching.metrics import CONTENT_TYPE, Metrics
@@ -287,12 +287,18 @@ class AdminRoutes:
 
     def __call__(self, request: Request) -> Response:
         """For Host."""
-        if not self._known(request.headers.get(b"authorization", b"")):
-            refusal = error("the header Authorization must be `Bearer` and this service's admin token")
-            return Response(refusal, 401, b"WWW-Authenticate: Bearer\r\n")
+        if refusal := self.refusal(request):
+            return refusal
         if request.method in _READING and path_of(request.target) == b"/observations":
             return Response(_encode(self._report()))
         return Response(error("this port has GET /observations"), 404)
+
+    def refusal(self, request: Request | Head) -> Response | None:
+        """The answer to who is not the operator."""
+        if self._known(request.headers.get(b"authorization", b"")):
+            return None
+        message = error("the header Authorization must be `Bearer` and this service's admin token")
+        return Response(message, 401, b"WWW-Authenticate: Bearer\r\n")
 
     def _known(self, given: bytes) -> bool:
         """Whether the token is right; a file that cannot be read lets nobody in."""

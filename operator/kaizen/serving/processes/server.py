@@ -99,7 +99,7 @@ async def _alone(settings: Settings, public: list[socket.socket], ready: Ready) 
             await server.listen(listening(settings.host, settings.metrics_port)[0], MetricsRoutes(metrics.text))
         if settings.admin_port is not None:
             routes = AdminRoutes(server.report, settings.admin_token_file)
-            await server.listen(listening(settings.host, settings.admin_port)[0], routes)
+            await server.listen(listening(settings.host, settings.admin_port)[0], routes, door=Door(refusal=routes.refusal))
         loading = server.in_thread(lambda: load(settings))
         await asyncio.wait((loading, server.stop), return_when=asyncio.FIRST_COMPLETED)
         if loading.done():

@@ -33,6 +33,7 @@ from kaizen.serving.processes.worker import Inheritance, become_worker
 from kaizen.serving.routes import AdminRoutes, MetricsRoutes, PublicRoutes
 from kaizen.serving.settings import Settings
 from kaizen.serving.transport import tls
+from kaizen.serving.transport.http import Door
 from kaizen.serving.transport.sockets import listening
 from kaizen.serving.watching.delivery import WINDOWS, Delivery
 from kaizen.serving.watching.metrics import WORDS, Metrics
@@ -138,7 +139,7 @@ class _Parent(Process):
             await self.listen(listening(settings.host, settings.metrics_port)[0], MetricsRoutes(self._text))
         if settings.admin_port is not None:
             routes = AdminRoutes(self._report, settings.admin_token_file)
-            await self.listen(listening(settings.host, settings.admin_port)[0], routes)
+            await self.listen(listening(settings.host, settings.admin_port)[0], routes, door=Door(refusal=routes.refusal))
         if settings.grpc_port is not None:  # which workers share, and gRPC would share with strangers as well
             for probe in listening(settings.host, settings.grpc_port)[0]:
                 probe.close()

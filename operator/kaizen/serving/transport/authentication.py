@@ -130,11 +130,13 @@ class Authentication:
 
     def __call__(self, request: Request) -> Response | Awaitable[Response]:
         """For Host."""
-        return self.refusal(request) or self._handler(request)
+        known = self._tokens.knows(request.headers.get(b"authorization", b""))
+        return self._handler(request) if known or path_of(request.target) in _FREE else self._refuse()
 
-    def refusal(self, request: Request | Head) -> Response | None:
-        """The answer to who has no token; None to others."""
-        if self._tokens.knows(request.headers.get(b"authorization", b"")) or path_of(request.target) in _FREE:
-            return None
+    def refusal(self, head: Head) -> Response | None:
+        """The answer to who announces a body and has no token; None to others.  What is free has no body."""
+        return None if self._tokens.knows(head.headers.get(b"authorization", b"")) else self._refuse()
+
+    def _refuse(self) -> Response:
         self._refused()
         return _UNKNOWN

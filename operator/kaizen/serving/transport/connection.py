@@ -238,8 +238,8 @@ class Connection(asyncio.Protocol):
     def _begin_body(self, head: Head, data: bytes, now: float) -> bytes:
         """Read a body that does not come in one piece with its head; what follows the request."""
         limits, host = self._host.limits, self._host
-        if refusal := host.door.refusal(head):
-            self._end_with(refusal, head.headers)
+        if head.length and (refusal := host.door.refusal(head)):
+            self._end_with(refusal, head.headers, head.method)
             return b""
         if (self._spare or host.waiting >= limits.waiting) and not head.vital:
             host.shed += 1
@@ -348,11 +348,11 @@ class Connection(asyncio.Protocol):
             headers = self._head.headers if self._head else {}
         self._end_with(Response(error(message), status, RETRY if status == 503 else b""), headers)
 
-    def _end_with(self, answer: Response, headers: Mapping[bytes, bytes]) -> None:
+    def _end_with(self, answer: Response, headers: Mapping[bytes, bytes], method: bytes = b"") -> None:
         host = self._host
         host.answered(answer.status)
         answer = replace(answer, headers=answer.headers + host.door.lines(headers))
-        host.send_soon(self._transport, rendered(b"", answer, keep_alive=False, old=False, date=host.date))
+        host.send_soon(self._transport, rendered(method, answer, keep_alive=False, old=False, date=host.date))
         self.finish(unread=True)
 
     def _set_aside(self, data: bytes) -> None:

@@ -39,14 +39,15 @@ def _lightgbm(estimator: Any, flow: Flow, files: Files) -> Document:
         model = treelite.frontend.from_lightgbm(booster)
     except (treelite.TreeliteError, ValueError) as error:
         raise Uncovered(f"Treelite does not read this {type(estimator).__name__}: {error}") from error
-    return {
+    made: Document = {
         "name": "Boosting",
         "link": link,
         "trees": files.add("trees", _zero_above(model)),
         "width": int(estimator.n_features_in_),
         "outputs": 1 if classes is None or link == "Logistic" else len(classes),
-        "whole": _categorical(model),
     }
+    categorical = _categorical(model)
+    return {**made, "whole": categorical} if categorical else made
 
 
 def _categorical(model: Any) -> list[int]:

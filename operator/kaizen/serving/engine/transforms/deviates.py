@@ -91,18 +91,14 @@ def deviate(share: float) -> float:
     upper = share > 1.0 - TAIL
     tail = 1.0 - share if upper else share
     if tail > TAIL:
-        y = tail - 0.5
+        (top, bottom), y = _MIDDLE, tail - 0.5
         square = y * y
-        return (y + y * (square * _ratio(square, _MIDDLE))) * SQRT_TWO_PI
+        return (y + y * (square * _polynomial(square, top) / _polynomial(square, bottom, 1.0))) * SQRT_TWO_PI
     x = sqrt(-2.0 * log(tail))
     z = 1.0 / x
     top, bottom = _NEAR_TAIL if x < FAR else _FAR_TAIL
     found = x - log(x) / x - z * _polynomial(z, top) / _polynomial(z, bottom, 1.0)
     return found if upper else -found
-
-
-def _ratio(x: float, of: Ratio) -> float:
-    return _polynomial(x, of[0]) / _polynomial(x, of[1], 1.0)
 
 
 def _polynomial(x: float, coefficients: Sequence[float], found: float = 0.0) -> float:

@@ -40,8 +40,8 @@ class Lookup:
 
     def document(self) -> dict[str, Any]:
         """See Transform.document."""
-        names = ("values", "codes", "unknown", "missing", "refuses", "infinite")
-        return {name: getattr(self, name) for name in names}
+        names = ("values", "codes", "unknown", "missing", "refuses")
+        return {name: getattr(self, name) for name in names} | ({"infinite": True} if self.infinite else {})
 
     def other(self, value: Any) -> float:
         """The code of a value that is not in the table.  Raises Refused."""
