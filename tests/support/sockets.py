@@ -164,9 +164,9 @@ def slow_head(port: int, count: int) -> Crowd:
     return _crowd(port, count, HEAD + b"X-Slow: ")
 
 
-def slow_body(port: int, count: int) -> Crowd:
-    """Connections whose bodies never end; go on with `drip(b"a")`."""
-    return _crowd(port, count, HEAD + b"\r\n")
+def slow_body(port: int, count: int, lines: bytes = b"") -> Crowd:
+    """Connections whose bodies never end, with further header lines; go on with `drip(b"a")`."""
+    return _crowd(port, count, HEAD + lines + b"\r\n")
 
 
 def never_reading(port: int, count: int, request: bytes, seconds: float = 1.0) -> Crowd:
