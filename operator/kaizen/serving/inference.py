@@ -11,6 +11,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from functools import cached_property
 from time import perf_counter
 from typing import Any
 
@@ -49,8 +50,7 @@ class Inference:
         waiting: int = WAITING,
         capture: Capture | None = None,
     ) -> None:
-        self._engine, self._schema, self._example = model.engine, model.schema, model.example
-        self._good: Sequence[Any] | None = None
+        self._model, self._engine = model, model.engine
         self._observer, self._capture = observer, capture
         self._metrics = metrics
         self._waiting = waiting
@@ -177,16 +177,17 @@ class Inference:
         if self._joins or problem.row is not None:  # where calls are joined each costs far more than a refusal
             return problem
         with suppress(Exception):  # where the engine itself breaks in the search, the refusal stays what it is
-            return located(self._engine, columns, rows, self._known(), problem)
+            return located(self._engine, columns, rows, self._known, problem)
         return problem
 
+    @cached_property
     def _known(self) -> Sequence[Any] | None:
         """A row that the model answers, if it brings one."""
-        if self._example:
-            parsed, self._example = self._schema.parse(self._example, None), b""
-            prepared = parsed.prepared
-            self._good = as_rows(self._engine.columns(parsed.columns) if prepared is None else prepared)[0]
-        return self._good
+        if not self._model.example:
+            return None
+        parsed = self._model.schema.parse(self._model.example, None)
+        prepared = parsed.prepared
+        return as_rows(self._engine.columns(parsed.columns) if prepared is None else prepared)[0]
 
     def _release(self, job: "_Job") -> None:
         self._bytes -= job.size

@@ -64,7 +64,7 @@ def call(
         return frames.build(inputs, columns, described)
 
     if way == "whole":
-        return lambda columns, rows: _guarded(lambda: ask(pipeline, framed(columns, rows), threshold))
+        return lambda columns, rows: _guarded(lambda: _both(pipeline, framed(columns, rows), threshold))
     *steps, final = _flat(_unwrapped(pipeline, threshold))
     front: Front = framed
     if way == "arrays":

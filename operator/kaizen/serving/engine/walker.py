@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["LIBRARY", "SOURCE", "Walker", "agreeing"]
+__all__ = ["CATEGORY", "LIBRARY", "SOURCE", "Walker", "agreeing"]
 
 SOURCE = Path(__file__).with_name("walk.c")
 LIBRARY = Path(sys.prefix) / "lib" / "libkaizenwalk.so"
@@ -31,7 +31,7 @@ COMPARED_ROWS = 256
 COMPARED_ALONE = 16
 
 _MISSING_RIGHT, _CATEGORICAL, _MATCH_RIGHT = 1 << 31, 1 << 30, 1 << 29
-_CATEGORY, _LESS_OR_EQUAL = 2, 3
+CATEGORY, _LESS_OR_EQUAL = 2, 3
 """Treelite's kind of node, and of comparison."""
 _NODE = np.dtype([("split", "f8"), ("column", "u4"), ("child", "i4")])
 
@@ -106,7 +106,7 @@ class Walker:
         left, right = (roots[tree] + children for children in (np.concatenate(lefts), all_of("cright")))
         inner = np.concatenate(lefts) >= 0
         kinds, columns = all_of("node_type"), all_of("split_index")
-        if not np.all((all_of("cmp") == _LESS_OR_EQUAL) | ~inner | (kinds == _CATEGORY)):
+        if not np.all((all_of("cmp") == _LESS_OR_EQUAL) | ~inner | (kinds == CATEGORY)):
             raise Unknown
         if columns[inner].max(initial=0) >= width or np.any(2 * np.bincount(tree, inner) + 1 != sizes):
             raise Unknown
@@ -114,7 +114,7 @@ class Walker:
         column = np.where(inner, columns, 0).astype(np.uint32)
         column[inner & (all_of("default_left") == 0)] |= np.uint32(_MISSING_RIGHT)
         split = np.where(inner, all_of("threshold"), np.inf)  # a leaf goes left, to itself
-        bits = _categories(field, np.flatnonzero(inner & (kinds == _CATEGORY)), tree, roots, column, split)
+        bits = _categories(field, np.flatnonzero(inner & (kinds == CATEGORY)), tree, roots, column, split)
         self._nodes = np.zeros(len(tree), dtype=_NODE)
         for name, values in (("split", split), ("column", column), ("child", child)):
             self._nodes[name][place] = values

@@ -9,6 +9,7 @@ import numpy as np
 from kaizen.serving.engine.estimators.common import Document, Estimator, Files, leaf
 from kaizen.serving.engine.estimators.trees import begin_with_baseline
 from kaizen.serving.engine.transformers import Flow, Uncovered
+from kaizen.serving.engine.walker import CATEGORY
 
 __all__ = ["BOOSTERS"]
 
@@ -55,12 +56,10 @@ def _categorical(model: Any) -> list[int]:
     found: set[int] = set()
     for number in range(model.num_tree):
         tree = model.get_tree_accessor(number)
-        found.update(tree.get_field("split_index")[tree.get_field("node_type") == _CATEGORY].tolist())
+        found.update(tree.get_field("split_index")[tree.get_field("node_type") == CATEGORY].tolist())
     return sorted(found)
 
 
-_CATEGORY = 2
-"""Treelite's node type."""
 _ZERO = float(np.float32(1e-35))
 """LightGBM takes a number up to this size for 0."""
 

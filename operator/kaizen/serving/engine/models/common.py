@@ -4,9 +4,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from kaizen.serving.engine.base import Matrix, Refused
+from kaizen.serving.engine.base import Matrix
 from kaizen.serving.engine.models.links import Indices
-from kaizen.serving.engine.transforms import Table, as_matrix
+from kaizen.serving.engine.transforms import Table, as_matrix, refuse_batch
 
 __all__ = ["Model", "OneRow", "finite_matrix", "numbers", "refuse_not_finite"]
 
@@ -45,8 +45,7 @@ def numbers(stored: Any) -> Matrix:
 
 def refuse_not_finite(values: Any) -> None:
     """scikit-learn's check of finite values."""
-    if not np.isfinite(np.asarray(values, dtype=np.float64)).all():
-        raise Refused("a value is missing or infinite, or too large; this model takes neither")
+    refuse_batch(np.asarray(values, dtype=np.float64), "Finite")
 
 
 def finite_matrix(table: Table) -> Matrix:

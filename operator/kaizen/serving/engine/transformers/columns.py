@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kaizen.serving.engine import frames
-from kaizen.serving.engine.transformers.flow import Flow, Uncovered, is_a, is_sklearn, mixed, numbers_only
+from kaizen.serving.engine.transformers.flow import Flow, Uncovered, is_a, is_sklearn, numbers_only
 from kaizen.serving.engine.transformers.table import TRANSFORMERS
 from kaizen.serving.engine.transforms.columns import Columns, Part
 from kaizen.serving.engine.transforms.common import Transform
@@ -123,7 +123,7 @@ def _side_by_side(transformer: Any, flow: Flow) -> tuple[list[Transform], Flow]:
         absent=all(one.absent or not one.sparse for one in flows),
         single=all(one.single for one in flows),
         # To put DataFrames side by side NumPy makes arrays of them.
-        objects=not sparse and any(one.objects or (one.frame and mixed(one.datatypes)) for one in flows),
+        objects=not sparse and any(one.objects_to_numpy for one in flows),
     )
     if sparse:
         numbers_only(joined, "a sparse matrix")

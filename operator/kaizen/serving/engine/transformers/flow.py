@@ -16,7 +16,6 @@ __all__ = [
     "is_a",
     "is_known",
     "is_sklearn",
-    "mixed",
     "numbers_only",
     "takes",
 ]
@@ -86,14 +85,14 @@ class Flow:
         objects = "BYTES" in kinds if self.frame else self.objects
         return replace(self, datatypes=kinds, missing=missing, values=values, flat=flat, objects=objects, places=[])
 
+    @property
+    def objects_to_numpy(self) -> bool:
+        """Whether NumPy makes an array of objects of it; of booleans beside numbers scikit-learn itself makes numbers."""
+        return self.objects or (self.frame and "BOOL" in self.datatypes and len(set(self.datatypes)) > 1)
+
     def place(self, columns: Sequence[int]) -> list[int]:
         """Positions in the engine's table of scikit-learn's columns."""
         return [self.places[i] for i in columns] if self.places else [int(i) for i in columns]
-
-
-def mixed(kinds: Sequence[str]) -> bool:
-    """Whether NumPy makes an array of objects of a DataFrame of these types; scikit-learn itself makes numbers of booleans."""
-    return "BYTES" in kinds or ("BOOL" in kinds and len(set(kinds)) > 1)
 
 
 def is_sklearn(thing: Any) -> bool:

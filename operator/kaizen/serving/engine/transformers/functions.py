@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from kaizen.serving.engine.moments import UNITS
-from kaizen.serving.engine.transformers.flow import Flow, Uncovered, mixed, numbers_only
+from kaizen.serving.engine.transformers.flow import Flow, Uncovered, numbers_only
 from kaizen.serving.engine.transforms.common import Transform
 from kaizen.serving.engine.transforms.dates import Moments
 from kaizen.serving.engine.transforms.expanding import Dot
@@ -92,7 +92,7 @@ def _as_type(dtype: Any, flow: Flow) -> Steps:
 
 def _dot(weights: Any, flow: Flow) -> Steps:
     matrix = np.asarray(weights)
-    objects = flow.objects or (flow.frame and mixed(flow.datatypes))
-    if matrix.ndim != 2 or matrix.dtype.kind not in "fiub" or not np.isfinite(matrix).all() or objects or flow.single:
+    finite = matrix.ndim == 2 and matrix.dtype.kind in "fiub" and np.isfinite(matrix).all()
+    if not finite or flow.objects_to_numpy or flow.single:
         raise Uncovered("FunctionTransformer with numpy.dot of anything but two matrices of finite numbers is not compiled")
     return [Dot(matrix.astype(np.float64).tolist())], Flow.numbers(matrix.shape[1])

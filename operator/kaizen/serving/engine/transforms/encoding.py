@@ -46,7 +46,7 @@ class Lookup:
     def other(self, value: Any) -> float:
         """The code of a value that is not in the table.  Raises Refused."""
         if not self.infinite and (value == inf or value == -inf):
-            raise Refused("a value is infinite, or too large for a 64-bit number")
+            refuse_infinite((value,))
         if self.doubles and type(value) is int and (code := self.table.get(float(value))) is not None:
             return code  # to scikit-learn the column is of doubles, and whole numbers beyond 2**53 are rounded
         kind = "missing" if value is None or value != value else "unknown"
